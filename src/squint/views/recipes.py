@@ -1,0 +1,190 @@
+"""View recipes as data: what may happen to an image, with which probability and range.
+
+No randomness and no pixels here: `draw` turns a recipe into parameters per image, `apply`
+turns parameters into pixels. Fields follow the order in which operations are applied.
+Every named recipe cites its table (methods sheet numbers are those of the papers and of the
+released code).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from squint.errors import RecipeError
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise RecipeError(f"{name}={value} must be a probability, from 0 to 1.")
+
+
+def _check_range(name: str, value: tuple[float, float], least: float, most: float) -> None:
+    low, high = value
+    if not least <= low <= high <= most:
+        raise RecipeError(
+            f"{name}={low}..{high} must be a range, low to high, within {least} to {most}."
+        )
+
+
+def _check_size(name: str, value: int) -> None:
+    if not 8 <= value <= 4096:
+        raise RecipeError(f"{name}={value} must be from 8 to 4096 pixels.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop:
+    """Random resized crop."""
+
+    area: tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area, drawn uniformly."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height."""
+    ratio_law: Literal["log_uniform", "uniform"] = "log_uniform"
+    """log_uniform: torchvision, BYOL. uniform: the TensorFlow box sampler SimCLR uses."""
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        _check_range("views.crop.area", self.area, 0.0, 1.0)
+        _check_range("views.crop.ratio", self.ratio, 1e-2, 1e2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Jitter:
+    """Colour jitter in one random order of its four operations, each drawn per image."""
+
+    probability: float = 0.8
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    """Largest turn of the hue circle, in turns (0 to 0.5)."""
+    form: Literal["torchvision", "simclr", "byol"] = "torchvision"
+    """torchvision: contrast about the image's mean grey, saturation blends with grey.
+    simclr: TensorFlow's contrast about each channel's mean, saturation and hue in HSV.
+    byol: as simclr, but brightness is added instead of multiplied."""
+
+    def __post_init__(self) -> None:
+        _check_probability("views.jitter.probability", self.probability)
+        for name in ("brightness", "contrast", "saturation"):
+            if getattr(self, name) < 0:
+                raise RecipeError(
+                    f"views.jitter.{name}={getattr(self, name)} is negative: it is the half-width "
+                    "of the range around 1 (0 around 0 for added brightness). Give a number >= 0."
+                )
+        if not 0 <= self.hue <= 0.5:
+            raise RecipeError(
+                f"views.jitter.hue={self.hue} is outside 0 to 0.5: it is a share of the hue circle, "
+                "and half a turn reaches every hue."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blur:
+    """Gaussian blur."""
+
+    probability: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    """Standard deviation in pixels of the view, drawn uniformly per image."""
+    padding: Literal["zero", "reflect"] = "reflect"
+    """zero: SimCLR, BYOL and CVR code (dark borders). reflect: torchvision."""
+
+    def __post_init__(self) -> None:
+        _check_probability("views.blur.probability", self.probability)
+        _check_range("views.blur.sigma", self.sigma, 1e-3, 1e3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """One view: crop, flip, jitter, grey, blur, solarize, in this order."""
+
+    crop: Crop = Crop()
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    jitter: Jitter = Jitter()
+    gray: float = 0.2
+    """Probability of losing all colour."""
+    blur: Blur = Blur()
+    solarize: float = 0.0
+    """Probability of inverting every pixel at or above the threshold 0.5."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "gray", "solarize"):
+            _check_probability(f"views.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalView:
+    """What evaluation shows the encoder: one deterministic view."""
+
+    size: int = 224
+    """Side of the square, in pixels."""
+    crop: float = 0.875
+    """Side of the central square that is kept, as a share of the image's shorter side."""
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        _check_size("views.evaluation.size", self.size)
+        if not 0 < self.crop <= 1:
+            raise RecipeError(
+                f"views.evaluation.crop={self.crop} must be above 0 and at most 1: it is the share "
+                "of the image's shorter side that is kept. 0.875 is usual; 1 keeps it whole."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewsConfig:
+    """The two views of every image, their size and the normalisation all images share."""
+
+    size: int = 224
+    """Side of a training view, in pixels."""
+    first: View = View()
+    second: View = View()
+    evaluation: EvalView = EvalView()
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Subtracted per channel from pixels in 0..1; one number serves every channel."""
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """Divides per channel after the mean is subtracted; one number serves every channel."""
+
+    def __post_init__(self) -> None:
+        _check_size("views.size", self.size)
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise RecipeError(
+                f"views.mean={self.mean} and views.std={self.std} do not fit: both need one number "
+                "per channel, and every std must be above 0."
+            )
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def simclr_224(strength: float = 1.0) -> ViewsConfig:
+    """SimCLR's pair at 224 px (Chen et al. 2020, appendix A; released TF2 code, data_util.py).
+
+    # differs from the released code: blur draws one sigma per image, not per batch.
+    """
+    view = View(
+        crop=Crop(ratio_law="uniform"),
+        jitter=_simclr_jitter(strength),
+        blur=Blur(padding="zero"),
+    )
+    return ViewsConfig(size=224, first=view, second=view)
+
+
+def simclr_32(strength: float = 0.5, size: int = 32) -> ViewsConfig:
+    """SimCLR's pair for CIFAR (Chen et al. 2020, appendix B.9): half the colour strength, no blur."""
+    view = View(
+        crop=Crop(ratio_law="uniform"), jitter=_simclr_jitter(strength), blur=Blur(probability=0.0)
+    )
+    return ViewsConfig(size=size, first=view, second=view, evaluation=EvalView(size=32, crop=1.0))
+
+
+def _simclr_jitter(strength: float) -> Jitter:
+    return Jitter(
+        brightness=0.8 * strength,
+        contrast=0.8 * strength,
+        saturation=0.8 * strength,
+        hue=0.2 * strength,
+        form="simclr",
+    )
