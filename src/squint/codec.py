@@ -1,0 +1,104 @@
+"""A strict codec between trees of frozen dataclasses and JSON values.
+
+Strict means: every field is present, none is unknown, each has the annotated type. A union of
+dataclasses is told apart by their class attribute `kind`, which is written beside the fields.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from squint.errors import RecipeError
+
+
+def encode(value: Any) -> Any:
+    """A dataclass tree as JSON values: dicts, lists, numbers, strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        tag = {"kind": value.kind} if hasattr(type(value), "kind") else {}
+        return tag | {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return [encode(item) for item in value] if isinstance(value, tuple) else value
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every leaf of an encoded tree by its dotted name, in order."""
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        path = prefix + name
+        found |= leaves(value, path + ".") if isinstance(value, dict) else {path: value}
+    return found
+
+
+def decode(kind: Any, value: Any, path: str = "") -> Any:
+    """`value` as an instance of the annotated type `kind`, read strictly.
+
+    Args:
+        kind: a dataclass, or the annotation of one of its fields.
+        value: what `encode` gave for such an instance.
+        path: dotted name of the value, for errors.
+
+    Raises:
+        RecipeError: an unknown, missing or ill-typed field.
+    """
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(options, value, path)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, path)
+    if origin is Literal and any(value == o and type(value) is type(o) for o in options):
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        each = options[:1] * len(value) if options[-1] is Ellipsis else options
+        if len(each) == len(value):
+            return tuple(decode(t, v, path) for t, v in zip(each, value, strict=True))
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind in (int, bool, str) and type(value) is kind:
+        return value
+    expected = (
+        " or ".join(map(repr, options)) if origin is Literal else getattr(kind, "__name__", kind)
+    )
+    raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
+
+
+def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    tagged = {o.kind: o for o in options if dataclasses.is_dataclass(o) and hasattr(o, "kind")}
+    if tagged:
+        kind = value.get("kind") if isinstance(value, Mapping) else value
+        if kind not in tagged:
+            raise RecipeError(f"{path}.kind={kind!r} must be one of {', '.join(tagged)}.")
+        return _decode_dataclass(tagged[kind], value, path)
+    for option in options:
+        try:
+            return decode(option, value, path)
+        except RecipeError:
+            continue
+    expected = " or ".join(str(getattr(o, "__name__", o)) for o in options)
+    raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
+
+
+def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{path or 'recipe'}={value!r} must be a group of fields.")
+    given = dict(value)
+    if hasattr(kind, "kind") and given.pop("kind", kind.kind) != kind.kind:
+        raise RecipeError(f"{path}.kind={value['kind']!r} must be {kind.kind!r} here.")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    if unknown := [name for name in given if name not in names]:
+        where = f"{path}." if path else ""
+        raise RecipeError(
+            f"No field {where + unknown[0]!r} in a recipe.{nearest(unknown[0], names)}"
+        )
+    if missing := [name for name in names if name not in given]:
+        raise RecipeError(f"{path or 'recipe'} lacks {', '.join(missing)}: a recipe is complete.")
+    prefix = f"{path}." if path else ""
+    return kind(**{name: decode(hints[name], given[name], prefix + name) for name in names})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the most similar of the known names, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""
