@@ -1,0 +1,128 @@
+"""Encoders by name: our ResNets, and every model of timm and torchvision.
+
+| name                          | gives                                                 |
+|-------------------------------|-------------------------------------------------------|
+| resnet10, 18, 34, 50, 101, 152| our ResNet v1.5, with either stem and any width       |
+| timm/NAME, torchvision/NAME   | that library's model without its classifier           |
+| any other bare NAME           | timm's model of that name, else torchvision's         |
+"""
+
+import difflib
+
+from jaxtyping import Float
+from torch import Tensor
+
+from squint.errors import RecipeError
+from squint.nn import foreign
+from squint.nn._encoder import Encoder
+from squint.nn.resnet import LAYOUTS, Init, ResNet, Stem
+
+__all__ = ["Encoder", "build", "fit_stem"]
+
+
+def build(
+    name: str,
+    *,
+    stem: Stem = "imagenet",
+    width: float = 1.0,
+    in_channels: int = 3,
+    zero_init_residual: bool = True,
+    init: Init = "simclr",
+) -> Encoder:
+    """A randomly initialised encoder, (n, c, h, w) -> (n, f), with f in `.dim`.
+
+    Weights are drawn from torch's global generator, so `torch.manual_seed` before the call
+    fixes them. For `in_channels` other than 3 the stem is built with that many inputs; for
+    weights that were trained on 3 channels see `fit_stem`.
+
+    Args:
+        name: one of the module's table.
+        stem: imagenet, or cifar for images up to about 64 px. Our ResNets only.
+        width: multiplies all channels, rounded to multiples of 8, at least 8. Our ResNets only.
+        in_channels: channels of the images, at least 1.
+        zero_init_residual: see `ResNet`. Our ResNets only.
+        init: see `ResNet`. Our ResNets only.
+
+    Raises:
+        RecipeError: the name is unknown, a value is out of range, or a setting would have no
+            effect on the named encoder.
+    """
+    if in_channels < 1:
+        raise RecipeError(f"encoder.in_channels={in_channels} must be at least 1.")
+    if not 0 < width <= 16:
+        raise RecipeError(
+            f"encoder.width={width} must be above 0 and at most 16: it multiplies all channels."
+        )
+    if name in LAYOUTS:
+        block, depths = LAYOUTS[name]
+        return ResNet(
+            block,
+            depths,
+            stem=stem,
+            width=width,
+            in_channels=in_channels,
+            zero_init_residual=zero_init_residual,
+            init=init,
+        )
+    library, model = _find(name)
+    _refuse_resnet_settings(name, stem, width, zero_init_residual, init)
+    return foreign.build(library, model, in_channels=in_channels)
+
+
+def fit_stem(
+    weight: Float[Tensor, "out 3 height width"], in_channels: int
+) -> Float[Tensor, "out c height width"]:
+    """First convolution kernel of a 3-channel network, carried over to `in_channels` inputs.
+
+    One channel: the sum over the three, so a grey image gives what its RGB copy gave. Others:
+    the three kernels repeated in turn and scaled by 3 / c, so the response to a constant image
+    keeps its size (the rule timm uses).
+    """
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)  # (out, 1, height, width)
+    repeats = -(-in_channels // 3)
+    repeated = weight.repeat(1, repeats, 1, 1)[:, :in_channels]  # (out, c, height, width)
+    return repeated if in_channels == 3 else repeated * (3 / in_channels)
+
+
+def _find(name: str) -> tuple[foreign.Library, str]:
+    """Library and model of a name that is not one of ours."""
+    libraries: tuple[foreign.Library, ...] = ("timm", "torchvision")
+    for library in libraries:
+        if name.startswith(f"{library}/"):
+            model = name.removeprefix(f"{library}/")
+            known = foreign.names(library)
+            if model in known:
+                return library, model
+            raise _unknown(name, [f"{library}/{other}" for other in known])
+    for library in libraries:
+        if name in foreign.names(library):
+            return library, name
+    known = [*LAYOUTS, *foreign.names("timm"), *foreign.names("torchvision")]
+    raise _unknown(name, known)
+
+
+def _unknown(name: str, known: list[str]) -> RecipeError:
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
+    hint = f"Did you mean {', '.join(dict.fromkeys(near))}? " if near else ""
+    return RecipeError(
+        f"encoder.name={name!r} is unknown. {hint}Ours are {', '.join(LAYOUTS)}; timm/NAME and "
+        "torchvision/NAME give any model of the installed timm and torchvision."
+    )
+
+
+def _refuse_resnet_settings(
+    name: str, stem: Stem, width: float, zero_init_residual: bool, init: Init
+) -> None:
+    given = {
+        "stem": (stem, "imagenet"),
+        "width": (width, 1.0),
+        "zero_init_residual": (zero_init_residual, True),
+        "init": (init, "simclr"),
+    }
+    for setting, (value, default) in given.items():
+        if value != default:
+            raise RecipeError(
+                f"encoder.{setting}={value} has no effect on {name!r}: only our own ResNets have "
+                f"this setting. Drop it, or choose one of {', '.join(LAYOUTS)}."
+            )

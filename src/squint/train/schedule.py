@@ -1,0 +1,90 @@
+"""Schedules as pure functions of the step, the epoch or the share of training that is done.
+
+Nothing here keeps state: the value at a step is the same however often the run was resumed.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+Number = int | float
+LrRule = Literal["linear", "sqrt", "none"]
+
+_REFERENCE_BATCH = 256
+
+
+def scaled_lr(lr: Number, batch_size: int, *, rule: LrRule) -> float:
+    """Peak learning rate of a global batch.
+
+    Args:
+        lr: base learning rate.
+        batch_size: images in the global batch.
+        rule: linear, lr * batch / 256 (SimCLR, CVR, BYOL, MoCo v3); sqrt, lr * sqrt(batch)
+            (SimCLR's other rule); none, lr as it is.
+    """
+    match rule:
+        case "linear":
+            return lr * batch_size / _REFERENCE_BATCH
+        case "sqrt":
+            return lr * math.sqrt(batch_size)
+        case "none":
+            return float(lr)
+
+
+def cosine(progress: Number) -> float:
+    """Half a cosine wave: 1 at progress 0, 0 from progress 1 on.
+
+    MoCo v1 and v2 use it per epoch: `cosine(epoch / epochs)`.
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+
+def warmup_cosine(
+    step: Number,
+    *,
+    warmup_steps: Number,
+    total_steps: Number,
+    starts_at_zero: bool = True,
+) -> float:
+    """Linear warm-up, then half a cosine to 0; factor of the peak learning rate, 0 to 1.
+
+    The schedule of SimCLR, CVR and BYOL (steps) and of MoCo v3 (fractional epochs): any one
+    unit serves, as long as all three numbers share it.
+
+    Args:
+        step: from 0; past total_steps the factor stays 0.
+        warmup_steps: length of the warm-up, 0 for none, at most total_steps.
+        total_steps: where the cosine reaches 0, above 0.
+        starts_at_zero: step / warmup_steps, so that the first step changes nothing, as
+            published. False: (step + 1) / warmup_steps, for runs so short that a wasted step
+            counts.
+    """
+    assert 0 <= warmup_steps <= total_steps and total_steps > 0, (
+        f"warmup_steps={warmup_steps} must be from 0 to total_steps={total_steps}, which is > 0"
+    )
+    if step < warmup_steps:
+        return (step if starts_at_zero else min(step + 1, warmup_steps)) / warmup_steps
+    if warmup_steps == total_steps:
+        return 0.0
+    return cosine((step - warmup_steps) / (total_steps - warmup_steps))
+
+
+def step_decay(epoch: int, *, milestones: Sequence[int], factor: float = 0.1) -> float:
+    """Factor of the learning rate after falling by `factor` at every milestone (MoCo v1).
+
+    Args:
+        epoch: from 0.
+        milestones: epochs from which one more fall applies; MoCo v1 has 120 and 160 of 200.
+        factor: of each fall, 0 to 1.
+    """
+    return factor ** sum(epoch >= milestone for milestone in milestones)
+
+
+def cosine_to_one(base: Number, progress: Number) -> float:
+    """Momentum of a target network: base at progress 0, 1 from progress 1 on (BYOL, MoCo v3).
+
+    Args:
+        base: first value, 0 to 1.
+        progress: share of training that is done, 0 to 1.
+    """
+    return 1 - (1 - base) * cosine(progress)
