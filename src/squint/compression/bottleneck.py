@@ -1,0 +1,178 @@
+"""The bottleneck between a direction and the objective: one line per direction of a method.
+
+    z, rate = self.bottleneck(h, given=y)
+
+`Open` lets everything through. `CEB`, the Conditional Entropy Bottleneck (Fischer 2020; Lee et
+al. 2021), draws z from e(z|x) = vMF(h, kappa_e) and charges what b(z|y) = vMF(y, kappa_b), which
+has seen only the other view, does not already know: I(X;Z|Y) <= E[log e(z|x) - log b(z|y)].
+A method minimises objective + beta * rate.
+"""
+
+import math
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from squint.errors import RecipeError
+from squint.ops import gather, vmf
+from squint.ops.precision import at_least_float32
+
+Residual = Literal["closed_form", "sampled"]
+BetaSchedule = Literal["constant", "warmup", "cosine"]
+
+
+class Open(nn.Module):
+    """No bottleneck: the code is the direction itself and costs nothing."""
+
+    beta = 0.0
+
+    def forward(
+        self, h: Float[Tensor, "n d"], *, given: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+        """`h` itself, and a rate of 0 nats per image."""
+        return h, h.new_zeros(len(h))
+
+    def beta_at(self, progress: float) -> float:
+        """0, at any time."""
+        return 0.0
+
+
+class CEB(nn.Module):
+    """Conditional Entropy Bottleneck on the sphere, with fixed concentrations.
+
+    Args:
+        beta: Price of a nat of rate, in nats of the objective; >= 0. 1 is the point of minimum
+            necessary information (Fischer 2020), 0 samples but does not compress.
+        kappa_e: Concentration of e(z|x); > 0. The code of d = 256 dimensions has mean cosine
+            0.883 to its direction at 1024 (C-SimCLR), 0.992 at 16384 (C-BYOL).
+        kappa_b: Concentration of b(z|y); > 0. In C-SimCLR and C-MoCo the critic is log b, so
+            their temperature must be 1/kappa_b.
+        sampling: Draw z in training mode; otherwise, and always in evaluation, z is h.
+        residual: Estimator of the rate. "closed_form": KL(e || b), no sampling noise.
+            "sampled": log e(z|x) - log b(z|y) at the drawn z, as in the released code; its mean
+            is the closed form.
+        beta_schedule: How beta moves over training, see `beta_at`.
+        beta_warmup: Share of training over which "warmup" raises beta; in [0, 1].
+
+    Raises:
+        RecipeError: A setting is out of range, unknown, or has no effect.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        kappa_e: float = 1024.0,
+        kappa_b: float = 10.0,
+        sampling: bool = True,
+        residual: Residual = "closed_form",
+        beta_schedule: BetaSchedule = "constant",
+        beta_warmup: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_concentration("kappa_e", kappa_e)
+        _check_concentration("kappa_b", kappa_b)
+        _check_beta(beta, beta_schedule, beta_warmup)
+        _check_choice("residual", residual, get_args(Residual))
+        self.beta = beta
+        self.kappa_e = kappa_e
+        self.kappa_b = kappa_b
+        self.sampling = sampling
+        self.residual: Residual = residual
+        self.beta_schedule: BetaSchedule = beta_schedule
+        self.beta_warmup = beta_warmup
+
+    def forward(
+        self, h: Float[Tensor, "n d"], *, given: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+        """Code and rate (nats) of each image; gradients flow into both arguments.
+
+        Args:
+            h: Mean directions of e(z|x): unit rows, used as they are.
+            given: Mean directions of b(z|y): unit rows.
+
+        Returns:
+            z: Codes, unit rows; the tensor `h` itself when nothing is drawn.
+            rate: log e(z|x) - log b(z|y) or its mean over z, in at least float32.
+        """
+        z = self._draw(h) if self.sampling and self.training else h
+        if self.residual == "closed_form":
+            return z, self.closed_form_rate(h, given)
+        # differs from the released code: log e(z|x) gives no gradient. Exactly, it has none (the
+        # reflection keeps h.z fixed); in float32 theirs leaves noise of kappa_e * 1e-7.
+        forward = vmf.log_prob(z.detach(), h.detach(), self.kappa_e)
+        return z, forward - vmf.log_prob(z, given, self.kappa_b)
+
+    def closed_form_rate(
+        self, h: Float[Tensor, "n d"], given: Float[Tensor, "n d"]
+    ) -> Float[Tensor, " n"]:
+        """KL(e(z|x) || b(z|y)) in nats per image: the rate's mean over z, whatever `residual`."""
+        return vmf.kl(h, self.kappa_e, given, self.kappa_b)
+
+    def beta_at(self, progress: float) -> float:
+        """The price beta at a share of training, from 0 (first step) to 1 (end).
+
+        constant: beta. warmup: from 0 up to beta in a straight line over the first `beta_warmup`.
+        cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end.
+        """
+        if self.beta_schedule == "warmup":
+            return self.beta * min(1.0, progress / self.beta_warmup)
+        if self.beta_schedule == "cosine":
+            return self.beta * (1 - math.cos(math.pi * min(1.0, progress))) / 2
+        return self.beta
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows inside the brackets."""
+        return (
+            f"beta={self.beta}, kappa_e={self.kappa_e}, kappa_b={self.kappa_b}, "
+            f"sampling={self.sampling}, residual={self.residual!r}, "
+            f"beta_schedule={self.beta_schedule!r}, beta_warmup={self.beta_warmup}"
+        )
+
+    def _draw(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Draw z ~ vMF(h, kappa_e), the same for any number of ranks.
+
+        Every rank draws the noise of the whole global batch from the device's default generator
+        and keeps its own rows. The training loop seeds that generator alike on all ranks, each
+        step; every rank must have used it alike since.
+        """
+        m = len(h) * gather.world_size()
+        noise = vmf.draw(m, h.shape[1], device=h.device, dtype=at_least_float32(h).dtype)
+        return vmf.sample(h, self.kappa_e, noise=vmf.Noise(*map(gather.own, noise)))
+
+
+Bottleneck = Open | CEB
+"""What a method accepts as its bottleneck."""
+
+
+def _check_concentration(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise RecipeError(
+            f"{name}={value}: a concentration must be a finite number above 0 (larger is "
+            f"narrower). Published: kappa_e 1024 or 16384, kappa_b 10."
+        )
+
+
+def _check_beta(beta: float, schedule: str, warmup: float) -> None:
+    if not 0 <= beta < math.inf:
+        raise RecipeError(
+            f"beta={beta}: the price of a nat must be a finite number >= 0. Use 0 for no "
+            "compression, 1 as published."
+        )
+    _check_choice("beta_schedule", schedule, get_args(BetaSchedule))
+    if not 0 <= warmup <= 1:
+        raise RecipeError(
+            f"beta_warmup={warmup} must be a share of training, from 0 to 1. For 10 of 300 "
+            "epochs give 0.033."
+        )
+    if (schedule == "warmup") != (warmup > 0):
+        raise RecipeError(
+            f"beta_warmup={warmup} has no effect with beta_schedule={schedule!r}: only 'warmup' "
+            "reads it, and needs it above 0. Change one of the two."
+        )
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise RecipeError(f"{name}={value!r} is unknown; it must be one of {', '.join(known)}.")

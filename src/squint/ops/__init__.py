@@ -1,0 +1,1 @@
+"""Pure mathematics: tensors in, tensors out. No settings, no module state, no logging."""

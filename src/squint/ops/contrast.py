@@ -1,0 +1,121 @@
+"""Contrastive objectives: which of these candidates is the other view of the same image?
+
+Similarities are inner products over the temperature, in float32 (float64 stays) whatever
+autocast says. Rows are NOT normalised here: callers do it once, and C-SimCLR's sampled codes
+are unit vectors already. Values are in nats.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from squint.ops import gather
+from squint.ops.precision import at_least_float32, full_precision
+
+
+def nt_xent(
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    keys1: Float[Tensor, "n d"] | None = None,
+    keys2: Float[Tensor, "n d"] | None = None,
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """NT-Xent: cross entropy in nats, mean over both directions and this rank's n anchors.
+
+    Chen et al. 2020, eq. 1. Anchor z1_i has to pick keys2_i out of 2m - 1 candidates: all
+    keys2_j, and all keys1_j but its own (the "double batch trick"); anchor z2_i likewise, with
+    the roles of 1 and 2 swapped. Candidates are the global batch: keys are gathered over ranks
+    in here, so that labels can't be off by a rank.
+
+    Without keys, anchors are their own candidates: SimCLR. With the mean directions of the
+    codes as keys and temperature = 1/kappa_b it is C-SimCLR's -I(Y;Z) + log(2m - 1), since
+    log b(z|y) = kappa_b z.y + const (Lee et al. 2021, section 3).
+
+    # differs from the released code of SimCLR and C-SimCLR: those add the two directions, so
+    # their loss is 2 times this one. This is the paper's mean over 2n anchors.
+
+    Args:
+        z1: Anchors of view 1.
+        z2: Anchors of view 2, row by row the same images.
+        keys1: This rank's rows of the candidates of view 1; default `z1`.
+        keys2: This rank's rows of the candidates of view 2; default `z2`.
+        temperature: Divides the similarities; positive.
+    """
+    z1, z2, keys1, keys2, own = _global(z1, z2, keys1, keys2)
+    with full_precision(z1):
+        forward = _pick(z1, keys2, keys1, own, temperature)
+        backward = _pick(z2, keys1, keys2, own, temperature)
+    return (F.cross_entropy(forward, own) + F.cross_entropy(backward, own)) / 2
+
+
+def info_nce(
+    query: Float[Tensor, "n d"],
+    key: Float[Tensor, "n d"],
+    negatives: Float[Tensor, "k d"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """InfoNCE against a common set of negatives: cross entropy in nats, mean over n.
+
+    He et al. 2020, eq. 1: query i has to pick key i out of key i and the k negatives.
+    """
+    query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
+    with full_precision(query):
+        positive = (query * key).sum(dim=1, keepdim=True)  # (n, 1)
+        logits = torch.cat((positive, query @ negatives.T), dim=1) / temperature  # (n, 1 + k)
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+
+
+@torch.no_grad()
+def top1(
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    keys1: Float[Tensor, "n d"] | None = None,
+    keys2: Float[Tensor, "n d"] | None = None,
+) -> Float[Tensor, ""]:
+    """Share of anchors, over both directions, whose positive is the best of 2m - 1 candidates.
+
+    The arguments of `nt_xent`; no gradient. A tie counts for the first candidate.
+    """
+    z1, z2, keys1, keys2, own = _global(z1, z2, keys1, keys2)
+    with full_precision(z1):
+        forward = _pick(z1, keys2, keys1, own).argmax(dim=1) == own
+        backward = _pick(z2, keys1, keys2, own).argmax(dim=1) == own
+    return torch.cat((forward, backward)).float().mean()
+
+
+def info_cap_nats(global_batch: int) -> float:
+    """The most I(Y;Z) that NT-Xent can show: log(2m - 1) nats, for m images in the global batch.
+
+    The bound is `info_nats = info_cap_nats - nt_xent` (Lee et al. 2021, eq. 6; van den Oord et
+    al. 2018): it can't see more than the log of the number of candidates.
+    """
+    return math.log(2 * global_batch - 1)
+
+
+def _global(
+    z1: Tensor, z2: Tensor, keys1: Tensor | None, keys2: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Int[Tensor, " n"]]:
+    """Local anchors (n, d), candidates of the global batch (m, d), column of each own image."""
+    z1, z2 = at_least_float32(z1), at_least_float32(z2)
+    local1 = z1 if keys1 is None else at_least_float32(keys1)
+    local2 = z2 if keys2 is None else at_least_float32(keys2)
+    both = gather.rows(torch.stack((local1, local2), dim=1))  # (m, 2, d), one collective
+    own = torch.arange(len(z1), device=z1.device) + gather.rank() * len(z1)  # (n,)
+    return z1, z2, both[:, 0], both[:, 1], own
+
+
+def _pick(
+    anchors: Float[Tensor, "n d"],
+    other: Float[Tensor, "m d"],
+    same: Float[Tensor, "m d"],
+    own: Int[Tensor, " n"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "n two_m"]:
+    """Logits over the other view's keys, then the same view's with the own image struck out."""
+    negatives = (anchors @ same.T).scatter(1, own[:, None], -torch.inf)  # (n, m)
+    return torch.cat((anchors @ other.T, negatives), dim=1) / temperature  # (n, 2m)

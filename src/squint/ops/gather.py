@@ -1,0 +1,95 @@
+"""The global batch: rows of all ranks in rank order, and this rank's share of them.
+
+The only file of the library that talks to other ranks about codes. It asks one question, "is a
+process group up?", so the same method runs alone, under torchrun, Fabric or Lightning.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from squint.errors import RunError
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this rank, from 0; 0 without a process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def rows(x: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " m *rest"]:
+    """Rows of all ranks in rank order (m = n * ranks), with their gradient; alone, `x` itself.
+
+    Rank r's rows are r*n to (r+1)*n. The backward pass adds up what all ranks ask of a row, and
+    hands each rank its own rows. So when every rank's loss is the mean over its n anchors and
+    gradients are averaged over ranks (as DistributedDataParallel does), the result is exactly
+    the gradient of one process on the global batch.
+
+    A collective: every rank must call it, equally often. The number of rows is compared first,
+    because a gather of unequal parts hangs or mixes rows up.
+
+    Raises:
+        RunError: Ranks hold different numbers of rows.
+    """
+    if world_size() == 1:
+        return x
+    _check_equal_rows(x)
+    return _Rows.apply(x)  # pyright: ignore[reportReturnType]
+
+
+def own(x: Shaped[Tensor, " m *rest"]) -> Shaped[Tensor, " n *rest"]:
+    """This rank's rows of a tensor that every rank holds in full; alone, `x` itself.
+
+    `own(rows(x))` equals `x`.
+
+    Raises:
+        RunError: The rows can't be shared out equally.
+    """
+    ranks = world_size()
+    if ranks == 1:
+        return x
+    if len(x) % ranks:
+        raise RunError(
+            f"{len(x)} rows can't be shared out equally over {ranks} ranks: every rank takes the "
+            "same number. Choose a global batch size divisible by the number of ranks."
+        )
+    n = len(x) // ranks
+    return x[rank() * n : (rank() + 1) * n]  # (n, *rest)
+
+
+class _Rows(torch.autograd.Function):
+    """All-gather forward; all-reduce (sum) and own rows backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        every = x.new_empty((len(x) * world_size(), *x.shape[1:]))  # (m, *rest)
+        dist.all_gather_into_tensor(every, x.contiguous())
+        return every
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = grad_outputs
+        grad = grad.clone(memory_format=torch.contiguous_format)  # all_reduce works in place
+        dist.all_reduce(grad)
+        return own(grad)  # (n, *rest)
+
+
+def _check_equal_rows(x: Tensor) -> None:
+    counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
+    dist.all_gather_into_tensor(counts, torch.tensor([len(x)], device=x.device))
+    found = [int(count) for count in counts]
+    if len(set(found)) > 1:
+        raise RunError(
+            f"Ranks hold different numbers of rows, {found} in rank order: the global batch must "
+            "be shared out equally, or rows and labels would not match. Drop the incomplete last "
+            "batch, or choose a global batch size divisible by the number of ranks."
+        )

@@ -1,0 +1,89 @@
+"""The von Mises-Fisher law on the unit sphere, p(z; mu, kappa) = C(kappa) exp(kappa mu.z).
+
+Everything is in nats, and valid for dim 2 to 4096 and kappa 0 to 1e6. Codes are rows of shape
+(n, d) and must be unit vectors; kappa is a number, a scalar tensor, or one value per row.
+Log densities are (log C + kappa) + kappa (cos - 1), with cos - 1 = -|z - mu|^2 / 2: the naive
+form loses 3e-3 nats in float32 at kappa = 16384.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from squint.ops.precision import at_least_float32
+from squint.ops.vmf_normalizer import constants
+from squint.ops.vmf_sampler import Noise, draw, reflect, sample
+
+__all__ = [
+    "Noise",
+    "draw",
+    "entropy",
+    "kl",
+    "log_normalizer",
+    "log_prob",
+    "mean_resultant",
+    "reflect",
+    "sample",
+]
+
+
+def log_normalizer(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+    """Logarithm of C(kappa) in nats for each kappa, with gradient; float64 for a number."""
+    return _like(kappa, constants(kappa, dim).scaled - kappa)
+
+
+def mean_resultant(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+    """A(kappa) = E[mu.z], in [0, 1), for each kappa, with gradient; float64 for a number."""
+    return _like(kappa, constants(kappa, dim).resultant)
+
+
+def entropy(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+    """Differential entropy -log C - kappa A in nats for each kappa, with gradient.
+
+    From the log of the sphere's area at kappa = 0 down without bound; float64 for a number.
+    """
+    law = constants(kappa, dim)
+    return _like(kappa, kappa * law.gap - law.scaled)
+
+
+def log_prob(
+    z: Float[Tensor, "n d"],
+    mu: Float[Tensor, "n d"],
+    kappa: float | Float[Tensor, ""] | Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """Log density in nats per row, in at least float32; differentiable in all arguments."""
+    scaled = constants(kappa, z.shape[1]).scaled
+    gap = _cosine_gap(z, mu)
+    return scaled.to(gap.dtype) - kappa * gap
+
+
+def kl(
+    mu1: Float[Tensor, "n d"],
+    kappa1: float | Float[Tensor, ""] | Float[Tensor, " n"],
+    mu2: Float[Tensor, "n d"],
+    kappa2: float | Float[Tensor, ""] | Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """KL(vMF(mu1, kappa1) || vMF(mu2, kappa2)), nats per row, differentiable, never negative.
+
+    The sum of what different concentrations cost at equal directions, and of
+    kappa2 A(kappa1) (1 - mu1.mu2).
+    """
+    dim = mu1.shape[1]
+    law1, law2 = constants(kappa1, dim), constants(kappa2, dim)
+    gap = _cosine_gap(mu1, mu2)
+    excess = _exact(kappa1) - kappa2
+    spread = (law1.scaled - law2.scaled - excess * law1.gap).clamp(min=0)
+    return spread.to(gap.dtype) + (kappa2 * law1.resultant).to(gap.dtype) * gap
+
+
+def _cosine_gap(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """1 - a.b of unit rows, without cancellation."""
+    return (at_least_float32(a) - at_least_float32(b)).square().sum(dim=1) / 2
+
+
+def _exact(kappa: float | Tensor) -> Tensor:
+    return torch.as_tensor(kappa).to(torch.float64)
+
+
+def _like(kappa: float | Tensor, x: Tensor) -> Tensor:
+    return x.to(kappa.dtype) if isinstance(kappa, Tensor) else x
