@@ -1,14 +1,15 @@
 """Views: two random versions of an image, drawn from a recipe.
 
-`TwoViews` is imported on first use, so that recipes (plain data) never pull in torch.
+`TwoViews` and `eval_view` are imported on first use, so that recipes (plain data) never pull in
+torch.
 """
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TwoViews":
-        from squint.views.two_views import TwoViews
+    if name in ("TwoViews", "eval_view"):
+        from squint.views import two_views
 
-        return TwoViews
+        return getattr(two_views, name)
     raise AttributeError(f"module 'squint.views' has no attribute {name!r}")

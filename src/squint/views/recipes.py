@@ -12,6 +12,7 @@ from typing import Literal
 from squint.errors import RecipeError
 
 Interpolation = Literal["bilinear", "bicubic"]
+Padding = Literal["zero", "reflect"]
 
 
 def _check_probability(name: str, value: float) -> None:
@@ -74,8 +75,8 @@ class Jitter:
                 )
         if not 0 <= self.hue <= 0.5:
             raise RecipeError(
-                f"views.jitter.hue={self.hue} is outside 0 to 0.5: it is a share of the hue circle, "
-                "and half a turn reaches every hue."
+                f"views.jitter.hue={self.hue} is outside 0 to 0.5: it is a share of the hue "
+                "circle, and half a turn reaches every hue."
             )
 
 
@@ -86,7 +87,7 @@ class Blur:
     probability: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     """Standard deviation in pixels of the view, drawn uniformly per image."""
-    padding: Literal["zero", "reflect"] = "reflect"
+    padding: Padding = "reflect"
     """zero: SimCLR, BYOL and CVR code (dark borders). reflect: torchvision."""
 
     def __post_init__(self) -> None:
@@ -173,7 +174,7 @@ def simclr_224(strength: float = 1.0) -> ViewsConfig:
 
 
 def simclr_32(strength: float = 0.5, size: int = 32) -> ViewsConfig:
-    """SimCLR's pair for CIFAR (Chen et al. 2020, appendix B.9): half the colour strength, no blur."""
+    """SimCLR's pair for CIFAR (Chen et al. 2020, appendix B.9): half the strength, no blur."""
     view = View(
         crop=Crop(ratio_law="uniform"), jitter=_simclr_jitter(strength), blur=Blur(probability=0.0)
     )
@@ -187,4 +188,22 @@ def _simclr_jitter(strength: float) -> Jitter:
         saturation=0.8 * strength,
         hue=0.2 * strength,
         form="simclr",
+    )
+
+
+def byol_224() -> ViewsConfig:
+    """BYOL's asymmetric pair, also that of all CVR models (Grill et al. 2020, appendix B).
+
+    # differs from the CVR code: blur draws one sigma per image, as BYOL's does, not per batch.
+    """
+    crop = Crop(ratio_law="log_uniform")
+    jitter = Jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, form="byol")
+    return ViewsConfig(
+        size=224,
+        first=View(crop=crop, jitter=jitter, blur=Blur(probability=1.0, padding="zero")),
+        second=View(
+            crop=crop, jitter=jitter, blur=Blur(probability=0.1, padding="zero"), solarize=0.2
+        ),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     )

@@ -1,0 +1,263 @@
+"""Random parameters of a view, drawn apart from being applied.
+
+Every number is a hash of (seed, epoch, view, image index, which draw) and of nothing else: the
+views of an image do not depend on its batch, on workers or ranks, or on how often a run was
+interrupted, and a slow and a fast way to apply them can be fed the same draw.
+"""
+
+import math
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
+from torch import Tensor
+
+from squint import shapes
+from squint.shapes import Rows
+from squint.views.recipes import Crop, Jitter, View
+from squint.views.uniform import stream, uniform
+
+TORCHVISION_TRIES = 10
+# differs from TensorFlow's sampler, which tries 100 times: on images up to 3:1 fewer than one box
+# in 1e12 would need a 17th try (a try fails with probability below 0.17).
+TENSORFLOW_TRIES = 16
+# SimCLR asks TensorFlow's sampler to cover this share of a box that is the whole image, so that
+# smaller crops are refused although `area` starts at 0.08 (data_util.py, min_object_covered).
+TENSORFLOW_LEAST_AREA = 0.1
+
+
+class Box(NamedTuple):
+    """Crop box per image, in whole pixels of the source image."""
+
+    top: Int[Tensor, " n"]
+    left: Int[Tensor, " n"]
+    height: Int[Tensor, " n"]
+    width: Int[Tensor, " n"]
+
+
+class Look(NamedTuple):
+    """What happens to each image after the crop, in the order of the fields."""
+
+    flip: Bool[Tensor, " n"]
+    jitter: Bool[Tensor, " n"]
+    """Whether the four colour operations happen at all."""
+    brightness: Float[Tensor, " n"]
+    """Factor; for the byol form, what is added."""
+    contrast: Float[Tensor, " n"]
+    saturation: Float[Tensor, " n"]
+    hue: Float[Tensor, " n"]
+    """Turns of the hue circle, -0.5 to 0.5."""
+    order: Int[Tensor, "n 4"]
+    """Which operation comes first, second, ...: 0 brightness, 1 contrast, 2 saturation, 3 hue."""
+    gray: Bool[Tensor, " n"]
+    blur: Bool[Tensor, " n"]
+    sigma: Float[Tensor, " n"]
+    """Standard deviation of the blur, in pixels of the view."""
+    solarize: Bool[Tensor, " n"]
+
+    def to(self, device: torch.device) -> "Look":
+        """The same on `device`."""
+        return Look(*(field.to(device, non_blocking=True) for field in self))
+
+
+class Params(NamedTuple):
+    """Everything that is random about one view of each image."""
+
+    box: Box
+    look: Look
+
+    def to(self, device: torch.device) -> "Params":
+        """The same on `device`."""
+        box = Box(*(field.to(device, non_blocking=True) for field in self.box))
+        return Params(box, self.look.to(device))
+
+
+class Draw(IntEnum):
+    """Number of each draw. Append only: another number is another random view everywhere."""
+
+    FLIP = 0
+    JITTER = 1
+    BRIGHTNESS = 2
+    CONTRAST = 3
+    SATURATION = 4
+    HUE = 5
+    ORDER = 6  # four draws
+    GRAY = 10
+    BLUR = 11
+    SIGMA = 12
+    SOLARIZE = 13
+    TOP = 14
+    LEFT = 15
+    TRIES = 16  # two draws per try
+
+
+def draw(
+    view: View,
+    index: Rows,
+    *,
+    seed: int,
+    epoch: int,
+    view_number: shapes.View,
+    height: int | Rows,
+    width: int | Rows,
+) -> Params:
+    """Draws the parameters of one view of each image, on the device of `index`.
+
+    Args:
+        view: What may happen, with which probability and range.
+        index: Number of each image in its source: the same image, the same draw.
+        seed: Of the run; any signed 64-bit integer.
+        epoch: Counted from 0.
+        view_number: 0 or 1.
+        height: Of the source images in pixels, one for all or one per image.
+        width: As `height`.
+    """
+    box = draw_box(
+        view.crop,
+        index,
+        seed=seed,
+        epoch=epoch,
+        view_number=view_number,
+        height=height,
+        width=width,
+    )
+    return Params(box, draw_look(view, index, seed=seed, epoch=epoch, view_number=view_number))
+
+
+def draw_box(
+    crop: Crop,
+    index: Rows,
+    *,
+    seed: int,
+    epoch: int,
+    view_number: shapes.View,
+    height: int | Rows,
+    width: int | Rows,
+) -> Box:
+    """Draws the crop box of each image: the first of several random boxes that fits into it.
+
+    If none fits, torchvision's law (`log_uniform`) takes the largest central box of allowed
+    ratio, TensorFlow's (`uniform`) the whole image. Arguments as for `draw`.
+
+    # differs from BYOL, which draws one log-uniform box and cuts its sides off at the image's.
+    """
+    key = stream(seed, epoch, view_number)
+    # float64, so that devices whose exp and sqrt differ in the last bit round to the same pixel
+    h_image = _per_image(height, index)[:, None]  # (n, 1)
+    w_image = _per_image(width, index)[:, None]  # (n, 1)
+    law = _torchvision_boxes if crop.ratio_law == "log_uniform" else _tensorflow_boxes
+    h, w, fits = law(crop, key, index, h_image, w_image)  # (n, tries + 1), the last fits always
+    first = fits.int().argmax(dim=1, keepdim=True)  # (n, 1)
+    h, w = h.gather(1, first), w.gather(1, first)  # (n, 1)
+
+    # TensorFlow never draws the last position; torchvision does
+    last = 1 if crop.ratio_law == "log_uniform" else 0
+    free = torch.cat([h_image - h, w_image - w], dim=1)  # (n, 2)
+    random = uniform(key, index, Draw.TOP, 2) * (free + last)  # (n, 2)
+    nothing_fits = first == fits.shape[1] - 1
+    top, left = torch.where(nothing_fits, free / 2, random).floor().long().unbind(1)  # (n,)
+    return Box(top, left, h[:, 0].long(), w[:, 0].long())
+
+
+def draw_look(view: View, index: Rows, *, seed: int, epoch: int, view_number: shapes.View) -> Look:
+    """Draws what happens to each image after the crop. Arguments as for `draw`."""
+    u = uniform(stream(seed, epoch, view_number), index, 0, Draw.TOP)  # (n, draws)
+    jitter = view.jitter
+    return Look(
+        flip=u[:, Draw.FLIP] < view.flip,
+        jitter=u[:, Draw.JITTER] < jitter.probability,
+        brightness=_between(u[:, Draw.BRIGHTNESS], *_brightness_range(jitter)).float(),
+        contrast=_between(u[:, Draw.CONTRAST], *_factor_range(jitter.contrast)).float(),
+        saturation=_between(u[:, Draw.SATURATION], *_factor_range(jitter.saturation)).float(),
+        hue=_between(u[:, Draw.HUE], -jitter.hue, jitter.hue).float(),
+        order=u[:, Draw.ORDER : Draw.ORDER + 4].argsort(dim=1, stable=True),
+        gray=u[:, Draw.GRAY] < view.gray,
+        blur=u[:, Draw.BLUR] < view.blur.probability,
+        sigma=_between(u[:, Draw.SIGMA], *view.blur.sigma).float(),
+        solarize=u[:, Draw.SOLARIZE] < view.solarize,
+    )
+
+
+Tries = tuple[Float64[Tensor, "n t"], Float64[Tensor, "n t"], Bool[Tensor, "n t"]]
+Side = Float64[Tensor, "n 1"]
+
+
+def _torchvision_boxes(
+    crop: Crop, key: Int64[Tensor, ""], index: Rows, h_image: Side, w_image: Side
+) -> Tries:
+    """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params)."""
+    u = uniform(key, index, Draw.TRIES, 2 * TORCHVISION_TRIES)  # (n, 2 tries)
+    area = _between(u[:, 0::2], *crop.area) * h_image * w_image  # (n, tries)
+    low, high = crop.ratio
+    ratio = _between(u[:, 1::2], math.log(low), math.log(high)).exp()
+    h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+    fits = (h > 0) & (w > 0) & (h <= h_image) & (w <= w_image)
+
+    ratio = (w_image / h_image).clamp(low, high)
+    h_else = torch.minimum(h_image, (w_image / ratio).round())
+    w_else = torch.minimum(w_image, (h_image * ratio).round())
+    return _with_last_resort(h, w, fits, h_else, w_else)
+
+
+def _tensorflow_boxes(
+    crop: Crop, key: Int64[Tensor, ""], index: Rows, h_image: Side, w_image: Side
+) -> Tries:
+    """Heights, widths and whether they fit, per try (sample_distorted_bounding_box_op.cc).
+
+    The ratio is uniform, and so is the height between those of the least and the largest area;
+    the area itself is not.
+    """
+    u = uniform(key, index, Draw.TRIES, 2 * TENSORFLOW_TRIES)  # (n, 2 tries)
+    ratio = _between(u[:, 0::2], *crop.ratio)  # (n, tries)
+    least, most = (share * h_image * w_image for share in crop.area)  # (n, 1)
+    h_most = (most / ratio).sqrt().round()
+    h_wide = ((w_image + 0.5) / ratio).ceil() - 1  # largest whose rounded width is in the image
+    h_most = torch.where((h_most * ratio).round() > w_image, h_wide, h_most)
+    h_most = torch.minimum(h_most, h_image)
+    h_least = torch.minimum((least / ratio).sqrt().round(), h_most)
+    h = h_least + (u[:, 1::2] * (h_most - h_least + 1)).floor()
+
+    # a box that rounding pushed out of the area range gets one row more or less
+    h = torch.where(h * (h * ratio).round() < least, h + 1, h)
+    h = torch.where(h * (h * ratio).round() > most, h - 1, h)
+    w = (h * ratio).round()
+    least = torch.maximum(least, TENSORFLOW_LEAST_AREA * h_image * w_image)
+    fits = (h * w >= least) & (h * w <= most) & (w <= w_image) & (h <= h_image) & (h * w > 0)
+    return _with_last_resort(h, w, fits, h_image, w_image)
+
+
+def _with_last_resort(
+    h: Float64[Tensor, "n t"],
+    w: Float64[Tensor, "n t"],
+    fits: Bool[Tensor, "n t"],
+    h_else: Side,
+    w_else: Side,
+) -> tuple[Float64[Tensor, "n t+1"], Float64[Tensor, "n t+1"], Bool[Tensor, "n t+1"]]:
+    """Appends a box that fits always."""
+    always = torch.ones_like(h_else, dtype=torch.bool)
+    return (
+        torch.cat([h, h_else], dim=1),
+        torch.cat([w, w_else], dim=1),
+        torch.cat([fits, always], dim=1),
+    )
+
+
+def _per_image(side: int | Rows, index: Rows) -> Float64[Tensor, " n"]:
+    if isinstance(side, int):
+        return torch.full_like(index, side, dtype=torch.float64)
+    return side.to(index.device, torch.float64)
+
+
+def _between(u: Float64[Tensor, "*shape"], low: float, high: float) -> Float64[Tensor, "*shape"]:
+    return low + (high - low) * u
+
+
+def _factor_range(half_width: float) -> tuple[float, float]:
+    return max(0.0, 1 - half_width), 1 + half_width
+
+
+def _brightness_range(jitter: Jitter) -> tuple[float, float]:
+    if jitter.form == "byol":
+        return -jitter.brightness, jitter.brightness
+    return _factor_range(jitter.brightness)

@@ -1,0 +1,184 @@
+"""Two views of every image, and the one view evaluation sees.
+
+Packed images of one size take one call, on the device they lie on. Files of varied sizes take
+two: a loader worker crops, the device does the rest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchvision.transforms.v2.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+from squint import shapes
+from squint.errors import RecipeError
+from squint.shapes import Pixels, Rows
+from squint.views.apply import apply, apply_look
+from squint.views.draw import draw, draw_box, draw_look
+from squint.views.recipes import Interpolation, View, ViewsConfig
+
+Square = Float[Tensor, "n c s s"]
+
+_MODE: dict[Interpolation, InterpolationMode] = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+}
+
+
+class TwoViews:
+    """Draws and applies the two views of each image: a function of (seed, epoch, image) alone.
+
+    Picklable, without state; gradients are never recorded.
+    """
+
+    def __init__(self, config: ViewsConfig, *, seed: int):
+        self.config = config
+        self.seed = seed
+
+    @torch.no_grad()
+    def __call__(self, pixels: Pixels, index: Rows, epoch: int) -> tuple[Square, Square]:
+        """The views of packed images, in the recipe's normalisation, where the pixels lie.
+
+        Args:
+            pixels: Images of one size.
+            index: Number of each image in its source, on the pixels' device or on the CPU.
+            epoch: Counted from 0.
+
+        Raises:
+            RecipeError: The normalisation does not fit the number of channels.
+        """
+        images = pixels.float().div_(255)
+        height, width = images.shape[2:]
+
+        def show(view: View, number: shapes.View) -> Square:
+            params = draw(
+                view,
+                index,
+                seed=self.seed,
+                epoch=epoch,
+                view_number=number,
+                height=height,
+                width=width,
+            ).to(images.device)
+            return normalise(apply(images, params, view, self.config.size), self.config)
+
+        return show(self.config.first, 0), show(self.config.second, 1)
+
+    @torch.no_grad()
+    def crops(
+        self, image: UInt8[Tensor, "c h w"], index: int, epoch: int
+    ) -> UInt8[Tensor, "2 c s s"]:
+        """The crops of both views of one image, resized but not yet flipped, for `finish`.
+
+        Runs in a loader worker. Same boxes as the packed path; pixels are rounded to whole grey
+        levels here.
+        """
+        return torch.stack(
+            [
+                self._crop(image, self.config.first, 0, index, epoch),
+                self._crop(image, self.config.second, 1, index, epoch),
+            ]
+        )  # (2, c, s, s)
+
+    @torch.no_grad()
+    def finish(
+        self, crops: UInt8[Tensor, "n 2 c s s"], index: Rows, epoch: int
+    ) -> tuple[Square, Square]:
+        """What `crops` left to do for a batch of its results, where they lie.
+
+        Raises:
+            RecipeError: The normalisation does not fit the number of channels.
+        """
+
+        def show(view: View, number: shapes.View) -> Square:
+            look = draw_look(view, index, seed=self.seed, epoch=epoch, view_number=number)
+            images = crops[:, number].float().div_(255)
+            return normalise(apply_look(images, look.to(crops.device), view), self.config)
+
+        return show(self.config.first, 0), show(self.config.second, 1)
+
+    def _crop(
+        self, image: UInt8[Tensor, "c h w"], view: View, number: shapes.View, index: int, epoch: int
+    ) -> UInt8[Tensor, "c s s"]:
+        box = draw_box(
+            view.crop,
+            torch.tensor([index]),
+            seed=self.seed,
+            epoch=epoch,
+            view_number=number,
+            height=image.shape[1],
+            width=image.shape[2],
+        )
+        top, left, height, width = (int(side) for side in box)
+        return _resize(
+            image[:, top : top + height, left : left + width],
+            self.config.size,
+            view.crop.interpolation,
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """The deterministic view evaluation shows the encoder; picklable."""
+
+    config: ViewsConfig
+
+    @torch.no_grad()
+    def __call__(self, pixels: UInt8[Tensor, "*n c h w"]) -> Float[Tensor, "*n c s s"]:
+        """One image or packed images: central square, resize, normalisation.
+
+        The square's side is `evaluation.crop` of the shorter side. Images that have the wanted
+        size already, and are kept whole, keep every pixel.
+
+        Raises:
+            RecipeError: The normalisation does not fit the number of channels.
+        """
+        recipe = self.config.evaluation
+        height, width = pixels.shape[-2:]
+        side = max(1, round(recipe.crop * min(height, width)))
+        square = F.center_crop(pixels, [side, side])  # (*n, c, side, side)
+        square = _resize(square, recipe.size, recipe.interpolation)  # (*n, c, s, s)
+        return normalise(square.float().div_(255), self.config)
+
+
+def eval_view(
+    config: ViewsConfig,
+) -> Callable[[UInt8[Tensor, "*n c h w"]], Float[Tensor, "*n c s s"]]:
+    """The evaluation transform of a recipe, for one image `(c, h, w)` or many `(n, c, h, w)`."""
+    return EvaluationView(config)
+
+
+def normalise(images: Float[Tensor, "*n c h w"], config: ViewsConfig) -> Float[Tensor, "*n c h w"]:
+    """Subtracts the recipe's mean and divides by its std, per channel; overwrites `images`.
+
+    One number serves any number of channels; of several equal ones, fewer channels use the first.
+
+    Raises:
+        RecipeError: The recipe has not one number per channel.
+    """
+    channels = images.shape[-3]
+    mean, std = config.mean, config.std
+    if len(mean) == 1:
+        mean, std = mean * channels, std * channels
+    uniform = len(set(mean)) == len(set(std)) == 1
+    if channels > len(mean) or (channels < len(mean) and not uniform):
+        raise RecipeError(
+            f"views.mean={config.mean} and views.std={config.std} have {len(mean)} numbers, the "
+            f"images {channels} channels: give one number per channel, or one number for all."
+        )
+    # in Python numbers: a tensor of them would have to be copied to the device, every time
+    for channel, (shift, scale) in enumerate(zip(mean[:channels], std, strict=False)):
+        if (shift, scale) != (0, 1):
+            images.select(-3, channel).sub_(shift).div_(scale)
+    return images
+
+
+def _resize(
+    pixels: UInt8[Tensor, "*n c h w"], size: int, interpolation: Interpolation
+) -> UInt8[Tensor, "*n c s s"]:
+    if pixels.shape[-2:] == (size, size):
+        return pixels
+    return F.resize(pixels, [size, size], _MODE[interpolation], antialias=True)

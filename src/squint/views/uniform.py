@@ -1,0 +1,53 @@
+"""Uniform random numbers that are a function of their place alone.
+
+SplitMix64 (Steele, Lea & Flood 2014) read at any position instead of in sequence: a stream is
+hashed from (seed, epoch, view), every image has a stream of its own in it, and draw j of an image
+is the j-th number of that. Integer arithmetic only, so all devices agree on every bit.
+"""
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from squint.shapes import Rows
+
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def stream(*numbers: int) -> Int64[Tensor, ""]:
+    """Hashes signed 64-bit integers, in order, to the key of a stream (on the CPU)."""
+    key = torch.zeros((), dtype=torch.int64)
+    for number in numbers:
+        key = _mix((key ^ number) + _GAMMA)
+    return key
+
+
+def uniform(
+    key: Int64[Tensor, ""], index: Rows, first: int, count: int
+) -> Float64[Tensor, "n {count}"]:
+    """Draws `first` to `first + count - 1` of every image, in [0, 1) with 53 random bits.
+
+    Args:
+        key: From `stream`. A scalar on the CPU goes with an index on any device.
+        index: Number of each image in its source.
+        first: Number of the first draw; draw j is the same whichever range asks for it.
+        count: Draws per image.
+    """
+    image = _mix((index + 1) * _GAMMA + key)  # (n,)
+    draws = torch.arange(first + 1, first + count + 1, device=index.device)
+    bits = _mix(image[:, None] + draws * _GAMMA)  # (n, count)
+    return _shift_right(bits, 11).double() * 2.0**-53
+
+
+def _mix(x: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+    """The finaliser of SplitMix64; products wrap around."""
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Int64[Tensor, "*shape"], by: int) -> Int64[Tensor, "*shape"]:
+    """Shifts zeros in from the left; int64's own shift copies the sign."""
+    return (x >> by) & (2 ** (64 - by) - 1)
