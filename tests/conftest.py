@@ -1,0 +1,25 @@
+"""What every test folder shares; `golden.py` and `ranks.py` beside this file are importable."""
+
+from collections.abc import Iterator
+
+import pytest
+from ranks import RankPool
+
+_POOL = RankPool()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the ranks start up in the background while the first tests run."""
+    wanted = any(item.get_closest_marker("ranks") for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        _POOL.start()
+
+
+def pytest_sessionfinish() -> None:
+    _POOL.stop()
+
+
+@pytest.fixture
+def ranks() -> Iterator[RankPool]:
+    """`ranks(function, *args)` -> [result of rank 0, result of rank 1]; see `ranks.py`."""
+    yield _POOL
