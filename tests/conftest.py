@@ -1,8 +1,7 @@
 """What every test folder shares; `golden.py` and `ranks.py` beside this file are importable."""
 
-from collections.abc import Iterator
-
 import pytest
+
 from ranks import RankPool
 
 _POOL = RankPool()
@@ -20,6 +19,6 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture
-def ranks() -> Iterator[RankPool]:
+def ranks() -> RankPool:
     """`ranks(function, *args)` -> [result of rank 0, result of rank 1]; see `ranks.py`."""
-    yield _POOL
+    return _POOL

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ranks import RankPool
 from torch import Tensor
 
+from ranks import RankPool
 from squint.errors import RunError
 from squint.ops import gather
 
