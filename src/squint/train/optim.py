@@ -272,13 +272,13 @@ def build(
 
 def _check(name: str, value: float) -> None:
     if not 0 <= value < float("inf"):
-        raise RecipeError(f"optimizer.{name}={value} must be a finite number, at least 0.")
+        raise RecipeError(f"optim.{name}={value} must be a finite number, at least 0.")
 
 
 def _check_momentum(value: float) -> None:
     if not 0 <= value < 1:
         raise RecipeError(
-            f"optimizer.momentum={value} must be at least 0 and below 1: it is the share of the "
+            f"optim.momentum={value} must be at least 0 and below 1: it is the share of the "
             "last update that is kept."
         )
 

@@ -1,0 +1,184 @@
+"""Our ResNets equal timm's and torchvision's; foreign models keep their own key names."""
+
+import pytest
+import torch
+from torch import nn
+
+from squint.errors import RecipeError
+from squint.nn import encoders
+from squint.nn.resnet import scaled
+
+
+def reference(library, name):
+    """The other library's ResNet without classifier, on the meta device: shapes only."""
+    with torch.device("meta"):
+        if library == "timm":
+            timm = pytest.importorskip("timm")
+            return timm.create_model(name, pretrained=False, num_classes=0)
+        models = pytest.importorskip("torchvision.models")
+        model = models.get_model(name, weights=None)
+        model.fc = nn.Identity()
+        return model
+
+
+def ours(name):
+    with torch.device("meta"):
+        return encoders.build(name, init="torchvision")
+
+
+def random_state(model):
+    """Weights of a moderate size and positive running variances, cut from one row of noise."""
+    noise = torch.randn(2**22)
+
+    def values(name, like):
+        if not like.is_floating_point():
+            return torch.zeros(like.shape, dtype=like.dtype)
+        cut = noise[: like.numel()].view(like.shape)
+        if like.ndim == 4:
+            return cut * 0.02
+        return cut.abs() + 0.5 if "var" in name else cut
+
+    return {name: values(name, like) for name, like in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnet_equals_reference_with_same_weights(library, name):
+    torch.manual_seed(0)
+    theirs, mine, back = reference(library, name), ours(name), reference(library, name)
+    theirs.load_state_dict(random_state(theirs), assign=True)
+    mine.load_state_dict(theirs.state_dict(), assign=True)
+    back.load_state_dict(mine.state_dict(), assign=True)
+    images = torch.randn(2, 3, 40, 40)
+    with torch.no_grad():
+        expected = theirs.eval()(images)
+        torch.testing.assert_close(mine.eval()(images), expected)
+        torch.testing.assert_close(back.eval()(images), expected)
+    assert expected.std() > 1e-3
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("name", ["resnet34", "resnet101", "resnet152"])
+def test_resnet_has_the_keys_and_shapes_of_the_reference(library, name):
+    def shapes(model):
+        return {key: value.shape for key, value in model.state_dict().items()}
+
+    assert shapes(ours(name)) == shapes(reference(library, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "dim"),
+    [("resnet10", 0.5, 256), ("resnet18", 0.25, 128), ("resnet50", 0.125, 256)],
+)
+def test_width_and_dim(name, width, dim):
+    encoder = encoders.build(name, stem="cifar", width=width).eval()
+    assert encoder.dim == dim
+    with torch.no_grad():
+        assert encoder(torch.randn(2, 3, 16, 16)).shape == (2, dim)
+
+
+def test_widths_are_multiples_of_eight():
+    assert scaled(64, 1.0) == 64
+    assert scaled(64, 0.1) == 8
+    assert scaled(64, 0.3) == 16  # 19.2
+    assert scaled(64, 0.3125) == 24  # 20: halves go up
+
+
+def test_cifar_stem_keeps_the_resolution():
+    encoder = encoders.build("resnet10", stem="cifar", width=0.125)
+    assert encoder.conv1.kernel_size == (3, 3) and encoder.conv1.stride == (1, 1)
+    assert encoder.layer1(encoder.maxpool(encoder.conv1(torch.randn(1, 3, 32, 32)))).shape[2] == 32
+
+
+def test_in_channels():
+    encoder = encoders.build("resnet10", stem="cifar", width=0.125, in_channels=5).eval()
+    assert encoder(torch.randn(1, 5, 16, 16)).shape == (1, encoder.dim)
+
+
+def test_same_seed_same_weights():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return encoders.build("resnet10", width=0.125).state_dict()
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_zero_init_residual_starts_blocks_as_their_shortcut():
+    def scale(zero):
+        encoder = encoders.build("resnet50", width=0.125, zero_init_residual=zero)
+        return encoder.layer1[1].bn3.weight
+
+    assert torch.equal(scale(True), torch.zeros(32))
+    assert torch.equal(scale(False), torch.ones(32))
+
+
+def test_simclr_init_has_fan_in_variance_and_is_cut_at_two():
+    torch.manual_seed(0)
+    weight = encoders.build("resnet10", width=0.5).layer4[0].conv2.weight  # (256, 256, 3, 3)
+    unit = weight * (256 * 9) ** 0.5
+    assert unit.std().item() == pytest.approx(1.0, abs=5e-3)
+    assert unit.abs().max().item() <= 2 / 0.8796256610342398 + 1e-5
+
+
+def test_fit_stem():
+    weight = torch.randn(4, 3, 7, 7)
+    grey = torch.randn(1, 1, 9, 9)
+    conv = torch.nn.functional.conv2d
+    torch.testing.assert_close(
+        conv(grey, encoders.fit_stem(weight, 1)), conv(grey.expand(1, 3, 9, 9), weight)
+    )
+    assert torch.equal(encoders.fit_stem(weight, 3), weight)
+    five = encoders.fit_stem(weight, 5)
+    assert five.shape == (4, 5, 7, 7)
+    torch.testing.assert_close(five[:, 4], weight[:, 1] * 3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("timm/resnet18", "timm"), ("torchvision/resnet18", "torchvision")],
+)
+def test_foreign_keeps_its_key_names_in_both_directions(name, library):
+    encoder = encoders.build(name)
+    assert encoder.state_dict().keys() == reference(library, "resnet18").state_dict().keys()
+    wrapped = nn.ModuleDict({"encoder": encoder})
+    state = {key: value.clone() for key, value in wrapped.state_dict().items()}
+    assert "encoder.conv1.weight" in state
+    nn.init.zeros_(encoder.body.conv1.weight)
+    wrapped.load_state_dict(state)
+    assert torch.equal(encoder.body.conv1.weight, state["encoder.conv1.weight"])
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        encoder.load_state_dict({**encoder.state_dict(), "no.such": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenetv3_small_050", "torchvision/shufflenet_v2_x0_5", "torchvision/mobilenet_v3_small"],
+)
+def test_foreign_dim_is_its_output_width(name):
+    encoder = encoders.build(name, in_channels=2).eval()
+    with torch.no_grad():
+        assert encoder(torch.randn(1, 2, 64, 64)).shape == (1, encoder.dim)
+
+
+def test_bare_names_are_ours_then_timm_then_torchvision():
+    assert type(encoders.build("resnet10", width=0.125)).__name__ == "ResNet"
+    assert type(encoders.build("shufflenet_v2_x0_5").body).__module__.startswith("torchvision")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("resnet5", {}, "Did you mean resnet50"),
+        ("timm/vit_smal_patch16_224", {}, "timm/vit_small_patch16_224"),
+        ("torchvision/squeezenet1_0", {}, "0 linear classifiers"),
+        ("timm/resnet18", {"stem": "cifar"}, "stem=cifar has no effect"),
+        ("vit_tiny_patch16_224", {"width": 2.0}, "width=2.0 has no effect"),
+        ("resnet18", {"width": 0.0}, "width=0.0"),
+        ("resnet18", {"in_channels": 0}, "in_channels=0"),
+    ],
+)
+def test_errors_name_the_value_and_a_remedy(name, settings, message):
+    with pytest.raises(RecipeError, match=message):
+        encoders.build(name, **settings)

@@ -1,0 +1,155 @@
+"""Heads against the official TensorFlow ones: outputs, and running statistics after a pass."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from squint.errors import RecipeError
+from squint.nn import mlp
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+MOMENTUM = 0.1
+
+
+def golden(file, case):
+    """Settings and arrays of one golden case, arrays by field name."""
+    path = GOLDEN / f"{file}.npz"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    with np.load(path) as arrays:
+        meta = json.loads(str(arrays["__meta__"]))[case]
+        prefix = f"{case}/"
+        fields = {k.removeprefix(prefix): arrays[k] for k in arrays.files if k.startswith(prefix)}
+    return meta, {name: torch.from_numpy(value) for name, value in fields.items()}
+
+
+class Named:
+    """Golden weights by layer and role, for instance `nl_0`, `kernel`."""
+
+    def __init__(self, meta, fields, suffix=""):
+        self.names = meta["weight_names"]
+        self.values = [fields[f"w{i}{suffix}"] for i in range(len(self.names))]
+
+    def __call__(self, layer, role):
+        found = [
+            value
+            for name, value in zip(self.names, self.values, strict=True)
+            if f"/nl_{layer}/" in name and name.endswith(f"/{role}:0")
+        ]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+
+def load(head, weights):
+    """Copy golden weights into an mlp, layer by layer."""
+    layer = -1
+    for module in head:
+        if isinstance(module, nn.Linear):
+            layer += 1
+            module.weight.data.copy_(weights(layer, "kernel").T)
+        elif isinstance(module, nn.BatchNorm1d):
+            module.weight.data.copy_(weights(layer, "gamma"))
+            beta = weights(layer, "beta")
+            assert (beta is None) == (module.bias is None)
+            if beta is not None:
+                module.bias.data.copy_(beta)
+            module.running_mean.copy_(weights(layer, "moving_mean"))
+            module.running_var.copy_(weights(layer, "moving_variance"))
+
+
+def check_running(head, before, after, batch):
+    """TensorFlow accumulates the biased variance, torch the unbiased one: batch / (batch - 1)."""
+    layer = -1
+    for module in head:
+        layer += isinstance(module, nn.Linear)
+        if isinstance(module, nn.BatchNorm1d):
+            close(module.running_mean, after(layer, "moving_mean"))
+            old = (1 - MOMENTUM) * before(layer, "moving_variance")
+            biased = after(layer, "moving_variance") - old
+            close(module.running_var, old + biased * batch / (batch - 1))
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["simclr00", "simclr01"])
+def test_simclr_projector(case):
+    meta, fields = golden("simclr_heads", case)
+    width, out = meta["dim_in"], meta["dim_out"]
+    head = mlp(width, width, out, layers=meta["num_layers"], output_norm="scale", init="simclr")
+    before = Named(meta, fields)
+    load(head, before)
+    close(head.eval()(fields["x"]), fields["eval_output"])
+    close(head.train()(fields["x"]), fields["train_output"])
+    check_running(head, before, Named(meta, fields, "_after_train"), meta["batch"])
+
+
+def test_cvr_projector():
+    meta, fields = golden("cvr_heads", "cvr00")
+    head = mlp(meta["dim_in"], meta["dim_hidden"], meta["dim_out"], init="cvr")
+    before = Named(meta, fields)
+    load(head, before)
+    close(head.eval()(fields["x"]), fields["eval_output"])
+    close(head.train()(fields["x"]), fields["train_output"])
+    check_running(head, before, Named(meta, fields, "_after_train"), meta["batch"])
+
+
+def test_cvr_stochastic_head_is_mlp_then_vmf_draw_then_linear():
+    sampler = pytest.importorskip("squint.ops.vmf_sampler")
+    meta, fields = golden("cvr_heads", "cvr01")
+    head = mlp(meta["dim_in"], meta["dim_hidden"], meta["dim_out"], init="cvr")
+    weights = Named(meta, fields)
+    load(head, weights)
+    prediction = weights(2, "kernel")  # (d, d), in by out
+
+    mu = nn.functional.normalize(head.eval()(fields["x"]), dim=1)
+    close(torch.cat([mu, mu], dim=1), fields["eval_second"])
+    close(mu @ prediction, fields["eval_output"])
+
+    mu = nn.functional.normalize(head.train()(fields["x"]), dim=1)
+    z = sampler.reflect(fields["base"], mu)
+    close(torch.cat([z, mu], dim=1), fields["train_second"])
+    close(z @ prediction, fields["train_output"])
+
+
+def test_layout():
+    head = mlp(8, 16, 4, layers=3, output_norm="plain")
+    kinds = [type(module).__name__ for module in head]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear", "BatchNorm1d"]
+    assert not any(module.bias is not None for module in head if isinstance(module, nn.Linear))
+    assert list(head[-1].parameters()) == []
+    assert [p.shape for p in mlp(8, 16, 4, output_norm="affine")[-1].parameters()] == [(4,), (4,)]
+
+
+def test_moco_v2_layout():
+    head = mlp(8, 8, 4, bias=True, output_bias=True, hidden_norm=False)
+    assert [type(module).__name__ for module in head] == ["Linear", "ReLU", "Linear"]
+    assert head[0].bias is not None and head[2].bias is not None
+    assert len(mlp(8, 1, 4, layers=1)) == 1
+
+
+def test_init():
+    torch.manual_seed(0)
+    simclr = mlp(512, 512, 512, init="simclr", bias=True, output_bias=True)
+    assert simclr[0].weight.std().item() == pytest.approx(0.01, rel=0.01)
+    assert torch.equal(simclr[0].bias, torch.zeros(512))
+    cvr = mlp(512, 2048, 512, init="cvr")
+    assert cvr[3].weight.std().item() == pytest.approx(2048**-0.5, rel=0.01)
+
+
+def test_scale_norm_survives_a_state_dict_round_trip():
+    head = mlp(4, 4, 4, output_norm="scale")
+    other = mlp(4, 4, 4, output_norm="scale")
+    other.load_state_dict(head.state_dict())
+    x = torch.randn(8, 4)
+    assert torch.equal(head(x), other(x))
+
+
+def test_errors():
+    with pytest.raises(RecipeError, match="layers=0"):
+        mlp(4, 4, 4, layers=0)
