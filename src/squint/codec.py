@@ -23,9 +23,11 @@ def encode(value: Any) -> Any:
 
 
 def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf of an encoded tree by its dotted name, in order."""
+    """Every field of an encoded tree by its dotted name, in order; tags (`kind`) are no fields."""
     found: dict[str, Any] = {}
     for name, value in node.items():
+        if name == "kind":
+            continue
         path = prefix + name
         found |= leaves(value, path + ".") if isinstance(value, dict) else {path: value}
     return found

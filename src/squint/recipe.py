@@ -322,8 +322,8 @@ def _check_critic(temperature: float, kappa_b: float) -> None:
         raise RecipeError(
             f"method.temperature={temperature:g} disagrees with compression.kappa_b={kappa_b:g}: "
             "the compressed critic is kappa_b * cosine, so kappa_b must be 1 / temperature. "
-            f"Give both: --method.temperature {temperature:g} "
-            f"--compression.kappa-b {1 / temperature:g}."
+            f"Give --compression.kappa-b {1 / temperature:g} as well, or "
+            f"--method.temperature {1 / kappa_b:g}."
         )
 
 

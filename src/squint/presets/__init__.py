@@ -58,3 +58,12 @@ def load(name: str) -> Preset:
 def names() -> Iterator[str]:
     """Every METHOD@SETTING there is."""
     return (f"{method}@{setting}" for setting in SETTINGS for method in METHODS)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe METHOD[@SETTING], ready to be changed with `.replace` or `.override`.
+
+    Raises:
+        RecipeError: unknown method or setting, with the nearest known one.
+    """
+    return load(name).recipe

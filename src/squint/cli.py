@@ -1,0 +1,255 @@
+"""The command line: verbs to functions. The only place that knows tyro.
+
+torch is imported inside the verbs, after flags, recipe, source and --out have been looked at:
+a typing mistake is answered at once.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from squint.errors import RunError, SquintError
+
+USAGE = """\
+squint: learn image representations without labels, compress them, measure what is left
+
+  squint demo                                           SimCLR and C-SimCLR on built-in images
+  squint pretrain RECIPE --data SRC --out RUN [FLAGS]   train; Ctrl-C saves and says how to go on
+  squint resume RUN                                     continue exactly where it stopped
+  squint evaluate RUN [--data SRC] [--protocols ...]    kNN, linear probe, measured compression
+  squint recipes [NAME]                                 list the recipes, or show one in full
+
+RECIPE is METHOD[@SETTING], for example c-simclr@tiny.
+SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, or demo.
+`squint VERB --help` lists the flags of a verb."""
+
+USER_ERROR = 2
+"""Exit status when the user can mend it."""
+
+Flags = TypeVar("Flags")
+
+
+def entry() -> None:
+    """The `squint` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb; returns the exit status: 0, 2 for the user's mistakes, 130 for Ctrl-C."""
+    verbs: dict[str, Callable[[list[str]], None]] = {
+        "demo": _demo,
+        "pretrain": _pretrain,
+        "resume": _resume,
+        "evaluate": _evaluate,
+        "recipes": _recipes,
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if arguments[0] == "--version":
+        from squint import __version__
+
+        print(f"squint {__version__}")
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in verbs:
+            raise RunError(f"{verb!r} is not a verb: it must be one of {', '.join(verbs)}.")
+        verbs[verb](rest)
+    except SquintError as error:
+        print(f"squint {verb}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt as interrupt:
+        print(f"\nsquint {verb}: {interrupt or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signal", signal.SIGINT)
+    except SystemExit as done:  # tyro has printed help (0) or what is wrong with a flag (2)
+        return int(done.code or 0)
+    return 0
+
+
+def _demo(arguments: list[str]) -> None:
+    from squint import demo
+
+    @dataclass(frozen=True, kw_only=True)
+    class DemoFlags:
+        """Train SimCLR and C-SimCLR on built-in images and compare them; no network."""
+
+        out: Path = Path("runs/demo")
+        """Folder of the two runs."""
+        epochs: float = demo.EPOCHS
+        """Passes over the images, for each run."""
+        seed: int = 0
+        """Seed of every draw."""
+        device: str = "auto"
+        """auto, cpu, cuda, cuda:1, mps."""
+
+    flags = _parse(DemoFlags, arguments, verb="demo")
+    demo.main(flags.out, epochs=flags.epochs, seed=flags.seed, device=flags.device)
+
+
+def _pretrain(arguments: list[str]) -> None:
+    import tyro
+
+    from squint import presets
+    from squint.recipe import Recipe
+
+    @dataclass(frozen=True, kw_only=True)
+    class PretrainFlags:
+        """Train a recipe on images; labels are never needed."""
+
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+        data: str
+        """Images: a directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        out: Path
+        """Run folder to make."""
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Delete the run that is in --out."""
+
+    if not arguments or arguments[0].startswith("-"):
+        if not {"-h", "--help"} & set(arguments):
+            raise RunError(
+                "the recipe is missing: it comes first, as in `squint pretrain simclr@tiny --data "
+                "SRC --out RUN`. `squint recipes` lists them."
+            )
+        arguments = ["simclr", "--help"]
+    name, *rest = arguments
+    default = PretrainFlags(
+        recipe=presets.recipe(name), data=tyro.MISSING, out=tyro.MISSING, overwrite=False
+    )
+    flags = _parse(PretrainFlags, _long_names(rest), verb=f"pretrain {name}", default=default)
+
+    from squint.data import open_source
+    from squint.runs import check_out
+
+    check_out(flags.out, overwrite=flags.overwrite)
+    images = open_source(flags.data, channels=flags.recipe.encoder.in_channels)
+
+    from squint.train.pretrain import pretrain
+
+    pretrain(images, recipe=flags.recipe, out=flags.out, overwrite=flags.overwrite)
+
+
+def _resume(arguments: list[str]) -> None:
+    import tyro
+
+    @dataclass(frozen=True)
+    class ResumeFlags:
+        """Continue a run exactly where it stopped."""
+
+        run: Annotated[Path, tyro.conf.Positional]
+        """Run folder."""
+        data: str = ""
+        """Where the images are now, if they have moved; same content."""
+        device: str = ""
+        """Device, if not the one asked for when the run began."""
+
+    flags = _parse(ResumeFlags, arguments, verb="resume")
+    from squint.runs import Run
+
+    Run(flags.run).recipe  # noqa: B018  (says at once if this is no run)
+
+    from squint.train.pretrain import resume
+
+    resume(flags.run, data=flags.data or None, device=flags.device or None)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    import tyro
+
+    @dataclass(frozen=True)
+    class EvaluateFlags:
+        """Measure a run's encoder; writes evaluation.json and prints a table."""
+
+        run: Annotated[Path, tyro.conf.Positional]
+        """Run folder."""
+        data: str = ""
+        """Images with labels, if not those it was trained on."""
+        protocols: tuple[Literal["knn", "linear", "compression"], ...] = ("knn", "linear")
+        """What to measure."""
+        device: str = "auto"
+        """auto, cpu, cuda, cuda:1, mps."""
+
+    flags = _parse(EvaluateFlags, arguments, verb="evaluate")
+    from squint.data import open_source
+    from squint.runs import Run
+
+    run = Run(flags.run)
+    images = open_source(flags.data or run.source, channels=run.recipe.encoder.in_channels)
+
+    from squint.evaluate.protocols import evaluate
+    from squint.evaluate.table import show
+
+    table = evaluate(run.path, data=images, protocols=flags.protocols, device=flags.device)
+    show(table)
+
+
+def _recipes(arguments: list[str]) -> None:
+    import tyro
+
+    @dataclass(frozen=True)
+    class RecipesFlags:
+        """List the recipes, or show one in full with its source and expected result."""
+
+        name: Annotated[str, tyro.conf.Positional] = ""
+        """METHOD[@SETTING]; without one, all are listed."""
+
+    flags = _parse(RecipesFlags, arguments, verb="recipes")
+    from squint import presets
+    from squint.recipe import leaves
+
+    if flags.name:
+        preset = presets.load(flags.name)
+        rows = [(f"--{_flag(path)}", _text(value)) for path, value in leaves(preset.recipe).items()]
+        width = max(len(flag) for flag, _ in rows)
+        print("\n".join(f"{flag:{width}}  {value}" for flag, value in rows))
+        print(f"\nsource    {preset.source}\nexpected  {preset.expected}")
+        return
+    for name in presets.names():
+        recipe = presets.recipe(name)
+        print(
+            f"{name:26} {recipe.encoder.name:10} {recipe.views.size:4} px "
+            f"{recipe.train.epochs:5g} epochs  batch {recipe.train.batch_size:<5} "
+            f"{presets.SETTINGS[name.partition('@')[2]]}"
+        )
+    print("\n`squint recipes NAME` shows one in full, with its source and the result to expect.")
+
+
+def _parse(
+    kind: type[Flags], arguments: Sequence[str], *, verb: str, default: Flags | None = None
+) -> Flags:
+    """Flags as a dataclass; prints help or a message about a wrong flag, and exits."""
+    import tyro
+
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        args=list(arguments),
+        prog=f"squint {verb}",
+        config=(tyro.conf.AvoidSubcommands,),
+        **options,
+    )
+
+
+def _long_names(arguments: Sequence[str]) -> list[str]:
+    """Frequent short flags (--epochs) written out (--train.epochs)."""
+    from squint.recipe import SHORT_NAMES
+
+    long = {f"--{_flag(short)}": f"--{_flag(path)}" for short, path in SHORT_NAMES.items()}
+    written: list[str] = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        written.append(long.get(flag, flag) + equals + value)
+    return written
+
+
+def _flag(path: str) -> str:
+    return path.replace("_", "-")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,24 @@
+"""Images: one file per kind of source, one way to read them.
+
+`open_source` needs no torch; the loaders, which make tensors, are in `squint.data.loader`.
+"""
+
+from squint.data.cache import Packed, pack
+from squint.data.decode import Unreadable
+from squint.data.images import Images
+from squint.data.order import order
+from squint.data.preflight import check
+from squint.data.quarantine import Bad, Quarantine
+from squint.data.source import open_source
+
+__all__ = [
+    "Bad",
+    "Images",
+    "Packed",
+    "Quarantine",
+    "Unreadable",
+    "check",
+    "open_source",
+    "order",
+    "pack",
+]

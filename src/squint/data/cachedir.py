@@ -1,0 +1,51 @@
+"""Where derived files are kept, and how they come to be: whole or not at all."""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_STALE_SECONDS = 86_400.0
+
+
+def cache_directory() -> Path:
+    """SQUINT_CACHE, else XDG_CACHE_HOME/squint, else ~/.cache/squint; it need not exist yet."""
+    if chosen := os.environ.get("SQUINT_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "squint"
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears under `path` when the block ends well, and never otherwise.
+
+    Several processes may write the same path at once: each writes its own temporary file beside
+    it, the last to finish wins, and readers see one whole file or the other.
+
+    Raises:
+        OSError: If the directory can't be written or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process left of this file, once nobody can be writing it any more."""
+    for left in path.parent.glob(f"{path.name}.tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()

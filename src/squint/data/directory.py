@@ -1,0 +1,85 @@
+"""Images in a directory, searched recursively."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from squint.data.decode import Unreadable
+from squint.data.images import Images, Store
+from squint.data.layout import is_image, laid_out, nothing_found
+from squint.errors import DataError
+
+
+@dataclass(frozen=True)
+class Files(Store):
+    """Files on disk; `names` are relative to `root` unless absolute."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def fetch(self, row: int) -> Path:
+        """The file's path, if there is a regular file.
+
+        Raises:
+            Unreadable: If there is none.
+        """
+        path = self.root / self.names[row]
+        if not path.is_file():
+            raise Unreadable("not a file" if path.exists() else "file not found")
+        return path
+
+    def stamp(self) -> str:
+        """Digest of names, sizes and times of change; one look at every file."""
+        digest = hashlib.sha256()
+        for name in self.names:
+            try:
+                status = (self.root / name).stat()
+                known = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:
+                known = "missing"
+            digest.update(f"{name}\0{known}\n".encode("utf-8", "surrogateescape"))
+        return f"files {digest.hexdigest()}"
+
+
+def open_directory(root: Path, name: str, channels: int) -> Images:
+    """Every image below `root`, sorted by name; links are followed.
+
+    Raises:
+        DataError: If there is none, or a folder can't be listed.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    _search(root, "", (), images, others)
+    if not images:
+        raise nothing_found(name, others)
+    names = tuple(sorted(images))
+    return laid_out(name, names, Files(root.absolute(), names), channels)
+
+
+def _search(
+    root: Path, below: str, above: tuple[str, ...], images: list[str], others: list[str]
+) -> None:
+    """Collect file names below `root / below`.
+
+    `above` are the real folders on the way: a link to one of them would run in a circle.
+    """
+    here = os.path.realpath(root / below)
+    if here in above:
+        return
+    try:
+        entries = list(os.scandir(root / below))
+    except OSError as error:
+        raise DataError(
+            f"The folder {root / below} can't be listed ({error.strerror}). Every folder below the "
+            "source must be readable. Change its permissions, or move it elsewhere."
+        ) from error
+    for entry in entries:
+        name = f"{below}{entry.name}"
+        if entry.is_dir():
+            if not entry.name.startswith("."):
+                _search(root, f"{name}/", (*above, here), images, others)
+        elif not is_image(name):
+            others.append(name)
+        elif entry.is_file() or entry.is_symlink():
+            images.append(name)

@@ -1,0 +1,123 @@
+"""What every source becomes: images in a fixed order, with what is known about each."""
+
+import abc
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from squint.data.decode import RULE, Raw, decode
+from squint.errors import DataError
+
+UNKNOWN = -1
+"""In `targets` and `groups`: no label, in no split."""
+
+
+class Store(abc.ABC):
+    """Where the pixels of a source are; the only thing that differs between kinds.
+
+    Holds no open file between calls and pickles small: any process or thread may fetch.
+    """
+
+    @abc.abstractmethod
+    def fetch(self, row: int) -> Raw:
+        """One image as it is stored.
+
+        Raises:
+            Unreadable: If the store itself can tell that this image is damaged.
+        """
+
+    @abc.abstractmethod
+    def stamp(self) -> str:
+        """A text that changes whenever the stored images may have changed."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Images:
+    """Images in a fixed order; reading is by index, from 0 to len - 1.
+
+    The order depends on the source's content only, never on the file system, the platform or
+    the number of processes.
+    """
+
+    name: str
+    """What the user called it, for messages."""
+    paths: tuple[str, ...]
+    """A printable name per image, unique where the source's own names are."""
+    store: Store
+    rows: np.ndarray
+    """(len,) int64: each image's row in the store."""
+    channels: int = 3
+    classes: tuple[str, ...] = ()
+    """Class names; labels index into them."""
+    targets: np.ndarray | None = None
+    """(len,) int64: label per image, -1 where unknown; None where none is known."""
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Recorded factors, (len,) each: float32 if continuous, int64 if categorical."""
+    splits: tuple[str, ...] = ()
+    """Names `split` accepts; () if the source has none."""
+    groups: np.ndarray | None = None
+    """(len,) int64: index into `splits` per image, -1 for none; None without splits."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"Images({self.name!r}, {len(self)} images, {len(self.classes)} classes)"
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(len,) int64 from 0 to len(classes) - 1, or None unless every image has one."""
+        if self.targets is None or not len(self) or self.targets.min() == UNKNOWN:
+            return None
+        return self.targets
+
+    def read(self, index: int) -> np.ndarray:
+        """Pixels of one image, uint8 (h, w, channels), by the rule of `decode`.
+
+        Raises:
+            Unreadable: With the reason.
+        """
+        return decode(self.fetch(index), self.channels)
+
+    def fetch(self, index: int) -> Raw:
+        """One image as it is stored: a file, its bytes, or an array.
+
+        Raises:
+            Unreadable: If the store can tell that this image is damaged.
+        """
+        return self.store.fetch(int(self.rows[index]))
+
+    def split(self, name: str) -> "Images":
+        """The images of one split, without further splits.
+
+        Raises:
+            DataError: If there is no split of this name.
+        """
+        if self.groups is None or name not in self.splits:
+            known = ", ".join(self.splits) or "none"
+            raise DataError(
+                f"{self.name} has no split {name!r}: its splits are {known}. Choose one of them, "
+                "or arrange the images in top-level folders train/ and val/ or test/."
+            )
+        part = self.select(np.flatnonzero(self.groups == self.splits.index(name)))
+        return replace(part, name=f"{self.name} ({name})", splits=(), groups=None)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Images":
+        """The images at `indices`, in that order, with everything known about them."""
+        chosen = np.asarray(indices, dtype=np.int64)  # (k,)
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in chosen),
+            rows=self.rows[chosen],
+            targets=None if self.targets is None else self.targets[chosen],
+            attributes={name: values[chosen] for name, values in self.attributes.items()},
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def fingerprint(self) -> str:
+        """Hex digest that changes whenever the pixels `read` gives may have changed."""
+        digest = hashlib.sha256(f"{self.store.stamp()}\n{RULE}\n{self.channels}\n".encode())
+        digest.update(np.ascontiguousarray(self.rows, dtype="<i8").tobytes())
+        return digest.hexdigest()

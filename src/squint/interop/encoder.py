@@ -1,0 +1,139 @@
+"""The trained encoder as a pair of files: weights in safetensors, the rest in JSON.
+
+Key names are those of timm and torchvision, so both load the file without us:
+`model.load_state_dict(safetensors.torch.load_file(path), strict=False)` misses the classifier
+and nothing else. `encoder.json` says what to feed it and how to load it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image as PILImage
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from squint import codec, runs
+from squint.data import decode
+from squint.errors import CheckpointError
+from squint.nn import encoders
+from squint.recipe import EncoderConfig, Recipe
+from squint.shapes import Features, Image
+from squint.views.recipes import ViewsConfig
+from squint.views.two_views import eval_view
+
+
+class PretrainedEncoder(nn.Module):
+    """An encoder with the input it was trained on.
+
+    `transform` turns one picture into an input; the module turns a batch of them into
+    features. `dim` is the feature width f.
+    """
+
+    def __init__(self, encoder: encoders.Encoder, config: EncoderConfig, views: ViewsConfig):
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self.views = views
+        self.dim = encoder.dim
+
+    def forward(self, images: Image) -> Features:
+        """Features of images in the recipe's normalisation, (n, c, h, w) -> (n, f)."""
+        return self.encoder(images)
+
+    def transform(self, image: PILImage.Image) -> Tensor:
+        """One picture as the encoder's input (c, h, w): oriented, cropped, resized, normalised.
+
+        Raises:
+            DataError: the picture can't be read as this encoder's channels.
+        """
+        pixels = decode.to_array(image, channels=self.config.in_channels)  # (h, w, c)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # (c, h, w)
+        return eval_view(self.views)(tensor)
+
+
+def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
+    """Write encoder.safetensors and encoder.json into `folder`, each whole or not at all.
+
+    Raises:
+        RunError: the files can't be written.
+    """
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()
+    }
+    with runs.replacing(folder / "encoder.safetensors") as temporary:
+        safetensors.torch.save_file(state, temporary)
+    runs.write_json(folder / "encoder.json", _card(encoder, recipe))
+
+
+def load(path: Path) -> PretrainedEncoder:
+    """The encoder of a run folder, or of an encoder.safetensors with its JSON beside it.
+
+    Returned in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or weights and architecture do not fit.
+    """
+    weights = path / "encoder.safetensors" if path.is_dir() else path
+    card_path = weights.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text())
+        state = safetensors.torch.load_file(weights)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename or weights} does not exist. An encoder is a pair of files, "
+            "encoder.safetensors and encoder.json; a run writes both with its first checkpoint."
+        ) from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{weights} can't be read as an encoder ({error}).") from None
+    config = codec.decode(EncoderConfig, card["architecture"], "architecture")
+    views = codec.decode(ViewsConfig, card["views"], "views")
+    encoder = build(config)
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{weights} does not fit {config.name}: {error}") from None
+    return PretrainedEncoder(encoder, config, views).eval()
+
+
+def build(config: EncoderConfig) -> encoders.Encoder:
+    """The architecture with fresh weights, drawn from torch's default generator."""
+    return encoders.build(
+        config.name, stem=config.stem, width=config.width, in_channels=config.in_channels
+    )
+
+
+def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """What encoder.json says: architecture, input, and how to load the weights."""
+    views = recipe.views
+    return {
+        "architecture": codec.encode(recipe.encoder),
+        "feature_dim": encoder.dim,
+        "input": {
+            "channels": recipe.encoder.in_channels,
+            "size": views.evaluation.size,
+            "crop": views.evaluation.crop,
+            "interpolation": views.evaluation.interpolation,
+            "range": [0.0, 1.0],
+            "mean": list(views.mean),
+            "std": list(views.std),
+        },
+        "views": codec.encode(views),
+        "load": _recipe_for_loading(recipe.encoder),
+    }
+
+
+def _recipe_for_loading(config: EncoderConfig) -> dict[str, str]:
+    lines = {"squint": "encoder = squint.load_encoder('encoder.safetensors')"}
+    library, _, name = config.name.rpartition("/")
+    plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
+    load = "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'), strict=False)"
+    if plain and library in ("", "timm"):
+        channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
+        lines["timm"] = f"model = timm.create_model('{name}', num_classes=0{channels}); {load}"
+    if plain and config.in_channels == 3 and library in ("", "torchvision"):
+        lines["torchvision"] = f"model = torchvision.models.{name}(); {load}"
+    return lines

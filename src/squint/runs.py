@@ -1,0 +1,254 @@
+"""The run folder: the names of its files, atomic writes, and what made them.
+
+recipe.json          the recipe, its derived values and the source, complete and strict
+environment.json     versions, device, world size, commit, exact command
+metrics.jsonl        one object a line
+checkpoints/last.pt  everything needed to go on; step-*.pt when asked
+encoder.safetensors  the backbone alone, with encoder.json beside it
+evaluation.json      every number with its protocol
+quarantine.txt       images that could not be read
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from squint import codec
+from squint.errors import CheckpointError, RunError
+from squint.recipe import Recipe
+
+FORMAT = 1
+"""Version of recipe.json and of the checkpoint; a reader refuses a later one."""
+
+_OURS = (
+    "recipe.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "encoder.safetensors",
+    "encoder.json",
+    "evaluation.json",
+    "quarantine.txt",
+    "report.html",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint."""
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def encoder(self) -> Path:
+        """The backbone's weights."""
+        return self.path / "encoder.safetensors"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe this run follows."""
+        return codec.decode(Recipe, self._manifest()["recipe"])
+
+    @property
+    def source(self) -> str:
+        """The images this run was given, as written on the command line."""
+        return self._manifest()["source"]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def state(self) -> dict[str, Any]:
+        """The last checkpoint's content on the CPU, loaded with weights_only=True.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or of another format.
+        """
+        import torch  # here, so that looking at a run's recipe does not load it
+
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{self.checkpoint} does not exist: the run ended before its first checkpoint. "
+                "Train it again with `squint pretrain … --overwrite`."
+            ) from None
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.checkpoint} can't be read as a checkpoint ({type(error).__name__}: "
+                f"{error}). Put another one (step-*.pt) in its place, or train again."
+            ) from None
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{self.checkpoint} is not a checkpoint of format {FORMAT}. Use the version of "
+                "Squint named in environment.json."
+            )
+        return state
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.path / "recipe.json"
+        try:
+            manifest = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path} is not a run: it has no recipe.json. "
+                "Give the folder that `squint pretrain … --out` wrote."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} can't be read ({error}). Restore it, or train again.") from None
+        if manifest.get("format") != FORMAT:
+            raise RunError(
+                f"{path} has format {manifest.get('format')}; this version of Squint reads "
+                f"{FORMAT}. Use the version named in environment.json."
+            )
+        return manifest
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Make sure that a run may be written to `out`, without changing anything.
+
+    Raises:
+        RunError: it is a file, holds something, or can't be written to.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is a file, and a run is a folder. Give another name.")
+    if out.is_dir() and any(out.iterdir()):
+        is_run = (out / "recipe.json").exists()
+        if is_run and not overwrite:
+            raise RunError(
+                f"--out {out} already holds a run, which is never overwritten unasked. Go on with "
+                f"`squint resume {out}`, give another name, or add --overwrite to delete it."
+            )
+        if not is_run:
+            raise RunError(
+                f"--out {out} holds other files, and a run needs a folder of its own. "
+                "Give a new or empty one."
+            )
+    parent = out
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(
+            f"--out {out} can't be created: {parent} is not a folder we may write to. "
+            "Give a place that is, or change its permissions."
+        )
+
+
+def create(
+    out: Path, recipe: Recipe, *, source: str, derived: Mapping[str, Any], overwrite: bool = False
+) -> Run:
+    """A new run folder with its recipe and environment written.
+
+    Args:
+        out: the folder; new, empty, or an old run if `overwrite`.
+        recipe: as asked for; raw values.
+        source: the images, as written by the user.
+        derived: what follows from recipe and images (steps, scaled learning rate, …).
+        overwrite: delete the files of a run that is there. Nothing else is ever deleted.
+
+    Raises:
+        RunError: see `check_out`.
+    """
+    check_out(out, overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        _delete_run(out)
+    (out / "checkpoints").mkdir(exist_ok=True)
+    tree = {
+        "format": FORMAT,
+        "recipe": codec.encode(recipe),
+        "derived": dict(derived),
+        "source": source,
+    }
+    write_json(out / "recipe.json", tree)
+    return Run(out)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, machine and command of this process."""
+    packages = ("squint", "torch", "torchvision", "timm", "numpy", "pillow")
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "directory": str(Path.cwd()),
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in packages},
+        "commit": _commit(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write JSON to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    Readers see the old file or the new one, also after a crash or a full disk.
+
+    Raises:
+        RunError: the disk is full or the folder can't be written to; `path` is as it was.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}. The old file, if any, is "
+            "unharmed. Make room or change permissions, then go on with `squint resume`."
+        ) from error
+
+
+def _delete_run(out: Path) -> None:
+    events = out.glob("events.out.tfevents*")
+    for path in (*(out / name for name in _OURS), *events):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _commit() -> str:
+    """The commit this package was run from, or "" for an installed one."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,174 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard and the terminal."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from squint import runs
+from squint.runs import Run
+
+PLAIN_LINE_SECONDS = 30.0
+"""Seconds between lines where there is no terminal to redraw."""
+
+
+class Meter:
+    """Means of scalars since the last `take`, summed on their device so that nothing waits."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, scalars: Mapping[str, Tensor]) -> None:
+        """Add one step's scalars; every step has the same names."""
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if self._count else value
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, and a fresh start. The one place where the device is waited for."""
+        names = list(self._sums)
+        means = torch.stack([self._sums[name] for name in names]) / self._count
+        self._sums, self._count = {}, 0
+        return dict(zip(names, means.tolist(), strict=True))
+
+
+class Display(Protocol):
+    """What shows progress to a person."""
+
+    def update(self, step: int, record: Mapping[str, Any]) -> None:
+        """Show the newest record."""
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+
+    def close(self) -> None:
+        """Leave the terminal tidy."""
+
+
+class Silent:
+    """Shows nothing: ranks other than the first, and tests."""
+
+    def update(self, step: int, record: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Plain:
+    """One line now and then, for files and pipes."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._last = float("-inf")
+
+    def update(self, step: int, record: Mapping[str, Any]) -> None:
+        """Print the record, at most every `PLAIN_LINE_SECONDS` and at the end."""
+        now = time.monotonic()
+        if now - self._last >= PLAIN_LINE_SECONDS or step == self._total:
+            self._last = now
+            self.say(f"step {step}/{self._total}  {_summary(record)}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class Bar:
+    """A progress bar with the newest numbers and the time left."""
+
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[summary]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._progress.add_task("", total=total, completed=done, summary="starting")
+        self._progress.start()
+
+    def update(self, step: int, record: Mapping[str, Any]) -> None:
+        """Redraw with the newest record."""
+        self._progress.update(self._task, completed=step, summary=_summary(record))
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._progress.stop()
+
+
+def display(total: int, done: int) -> Display:
+    """A bar on a terminal, plain lines elsewhere."""
+    console = Console(file=sys.stdout)
+    return Bar(total, done, console) if console.is_terminal else Plain(total)
+
+
+class Log:
+    """A run's record: every line goes to metrics.jsonl, TensorBoard and the display.
+
+    On resume, lines beyond the checkpoint are dropped first, so that no step stands twice.
+    """
+
+    def __init__(self, run: Run, screen: Display, *, first_step: int) -> None:
+        kept = [record for record in run.records() if record["step"] <= first_step]
+        with runs.replacing(run.metrics) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._file = run.metrics.open("a")
+        self._board = SummaryWriter(str(run.path), purge_step=first_step + 1)
+        self._screen = screen
+        self._newest: dict[str, Any] = {}
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add one record; it has a `step`."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(name, value, record["step"])
+        self._newest |= record  # kNN comes rarely; the display keeps the last one
+        self._screen.update(record["step"], self._newest)
+
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self._screen.say(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Flush and close everything."""
+        self._screen.close()
+        self._board.close()
+        self._file.close()
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    """One line of the numbers a person watches."""
+    parts = (
+        ("epoch", "epoch {:.1f}"),
+        ("loss", "loss {:.3f}"),
+        ("rate_nats", "rate {:.1f} nats"),
+        ("knn_top1", "kNN {:.1%}"),
+        ("images_per_second", "{:.0f} img/s"),
+        ("data_wait", "waiting {:.0%}"),
+    )
+    return "  ".join(form.format(record[name]) for name, form in parts if name in record)

@@ -1,0 +1,182 @@
+"""The training loop: plain torch, the same alone and under torchrun.
+
+Order, views, noise, learning rate and beta are functions of (seed, step). What the loop needs
+to start anywhere is therefore weights, optimizer state and the step.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from squint.methods import Method
+from squint.recipe import Recipe
+from squint.shapes import Image
+from squint.train import health, schedule
+from squint.train.log import Log, Meter
+from squint.train.runtime import Runtime, seed_everything
+from squint.train.signals import Stop
+
+
+class Batch(Protocol):
+    """What the loop needs of a batch."""
+
+    @property
+    def views(self) -> tuple[Image, Image]:
+        """Two views of every image, on the training device."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long the step had to wait for the data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The numbers of a run that follow from its recipe and its images."""
+
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    lr: float
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: int) -> "Plan":
+        """The plan of a recipe on so many images."""
+        return cls(
+            steps_per_epoch=recipe.steps_per_epoch(images),
+            total_steps=recipe.total_steps(images),
+            warmup_steps=recipe.warmup_steps(images),
+            lr=recipe.scaled_lr,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """What happens beside training, and when: the loop calls, the caller decides what."""
+
+    save: Callable[[int], None]
+    """Write a checkpoint after so many steps."""
+    online_knn: Callable[[], float] | None
+    """Accuracy of the encoder as it is; None without labels."""
+
+
+def fit(
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    *,
+    first_step: int,
+    recipe: Recipe,
+    plan: Plan,
+    runtime: Runtime,
+    log: Log | None,
+    events: Events,
+    stop: Stop,
+) -> int:
+    """Train from `first_step` to the end, or until asked to stop; returns the steps done.
+
+    A checkpoint is written before returning; on an error the last one stands. `log` is None on
+    ranks other than the first.
+
+    Raises:
+        RunError: the loss or a gradient is not finite; a checkpoint can't be written.
+    """
+    model = runtime.wrap(method)
+    meter, clock = Meter(), Clock(recipe.train.batch_size, recipe.train.save_every_minutes)
+    knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
+    done = first_step
+    for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
+        lr = plan.lr * _lr_factor(recipe, plan, step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        seed_everything(recipe.train.seed, step)
+
+        with runtime.autocast():
+            out = model(batch.views, step / plan.total_steps)
+        optimizer.zero_grad(set_to_none=True)
+        out.loss.backward()
+        grad_norm = _clip(method, recipe)
+        health.check_finite(out, grad_norm, method, step)
+        optimizer.step()
+        method.after_step(out, step / plan.total_steps)
+
+        done = step + 1
+        last, epoch_end = done == plan.total_steps, done % plan.steps_per_epoch == 0
+        meter.add(out.logs | {"loss": out.loss, "grad_norm": grad_norm})
+        clock.step(batch.wait_seconds)
+        record: dict[str, float] = {}
+        if done % recipe.train.log_every_steps == 0 or last:
+            record = meter.take() | {"lr": lr} | clock.take()
+        if events.online_knn and knn_every and (done % knn_every == 0 or last):
+            record["knn_top1"] = events.online_knn()
+            clock.pause()
+        if record and log:
+            log.write({"step": done, "epoch": done / plan.steps_per_epoch} | record)
+        stopping = runtime.any_rank(stop.asked)
+        if epoch_end or last or stopping or clock.save_is_due():
+            events.save(done)
+        if stopping:
+            break
+    return done
+
+
+class Clock:
+    """Speed and waiting since the last `take`, and when a checkpoint is due."""
+
+    def __init__(self, batch_size: int, save_every_minutes: float) -> None:
+        self._batch_size = batch_size
+        self._save_seconds = save_every_minutes * 60
+        self._saved = time.monotonic()
+        self._restart()
+
+    def step(self, wait_seconds: float) -> None:
+        """Count one step."""
+        self._steps += 1
+        self._waited += wait_seconds
+
+    def take(self) -> dict[str, float]:
+        """Images per second and the share of time spent waiting for data."""
+        elapsed = max(time.monotonic() - self._since, 1e-9)
+        speed = {
+            "images_per_second": self._steps * self._batch_size / elapsed,
+            "data_wait": min(1.0, self._waited / elapsed),
+        }
+        self._restart()
+        return speed
+
+    def pause(self) -> None:
+        """Leave what has happened since the last `take` out of the speed."""
+        self._restart()
+
+    def save_is_due(self) -> bool:
+        """Whether the time between checkpoints has passed; if so, it starts anew."""
+        due = time.monotonic() - self._saved >= self._save_seconds > 0
+        if due:
+            self._saved = time.monotonic()
+        return due
+
+    def _restart(self) -> None:
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
+
+
+def _lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
+    """Share of the peak learning rate at this step."""
+    if recipe.optim.schedule == "cosine":
+        return schedule.warmup_cosine(
+            step, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps
+        )
+    return min(1.0, step / plan.warmup_steps) if plan.warmup_steps else 1.0
+
+
+def _clip(method: nn.Module, recipe: Recipe) -> torch.Tensor:
+    """Norm of the whole gradient before clipping; scales it down if the recipe says so."""
+    limit = recipe.optim.clip_grad_norm
+    longest = math.inf if limit == "off" else limit
+    parameters = [p for p in method.parameters() if p.grad is not None]
+    if math.isinf(longest):
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters])  # pyright: ignore
+    return torch.nn.utils.clip_grad_norm_(parameters, longest)

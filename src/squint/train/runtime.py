@@ -1,0 +1,166 @@
+"""Where a run runs: device, precision and ranks. The only file that knows process groups.
+
+Started alone it is one rank; started by `torchrun` it is one of many. A method never notices:
+what it must know of other ranks it asks `ops.gather`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from squint.errors import RecipeError, RunError
+from squint.recipe import TrainConfig
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """This process's place among the ranks, its device, and the precision of its products."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    precision: Precision
+    channels_last: bool
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes files and talks."""
+        return self.rank == 0
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Layout of images and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def place(self, method: nn.Module) -> nn.Module:
+        """Move a method to the device in this layout; batch norm becomes global over ranks."""
+        if self.world_size > 1 and self.device.type == "cuda":
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        return method.to(self.device, memory_format=self.memory_format)  # pyright: ignore
+
+    def wrap(self, method: nn.Module) -> nn.Module:
+        """The method with gradients averaged over ranks; alone, the method itself."""
+        if self.world_size == 1:
+            return method
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        # Buffers are equal without a broadcast: global batch norm on CUDA, the first rank's on CPU.
+        return DistributedDataParallel(method, device_ids=devices)
+
+    def autocast(self) -> torch.autocast:
+        """Matrix products and convolutions in this run's precision."""
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def any_rank(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; alone, the flag itself."""
+        if self.world_size == 1:
+            return flag
+        total = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(total)
+        return bool(total.item())
+
+
+@contextmanager
+def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runtime]:
+    """Join the other ranks, if any, and choose device and precision.
+
+    Args:
+        train: device and precision as asked for.
+        precision: that of the run being resumed, which takes the place of "auto".
+
+    Raises:
+        RecipeError: the device is unknown; the batch can't be split over the ranks.
+        RunError: the device is not there.
+    """
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if train.batch_size % world_size:
+        raise RecipeError(
+            f"train.batch_size={train.batch_size} is global and can't be split evenly over "
+            f"{world_size} ranks. Make it a multiple of {world_size}."
+        )
+    device = choose_device(train.device, local_rank=int(os.environ.get("LOCAL_RANK", 0)))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if joined := world_size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Runtime(
+            rank=rank,
+            world_size=world_size,
+            device=device,
+            precision=choose_precision(precision or train.precision, device),
+            channels_last=train.channels_last,
+        )
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device asked for; auto prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        RecipeError: torch does not know such a device.
+        RunError: this machine does not have it.
+    """
+    if name == "auto":
+        has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError(
+            f"train.device={name!r} is not a device. Use auto, cpu, cuda, cuda:1 or mps."
+        ) from None
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank)
+    available = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= available or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise RunError(
+            f"train.device={name!r} is not on this machine ({torch.cuda.device_count()} CUDA "
+            "devices). Use --device auto or --device cpu."
+        )
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision asked for; auto is bfloat16 where the device multiplies it in hardware.
+
+    Emulated bfloat16 is no gain but a loss: on a CPU with AVX2 alone it is some hundred times
+    slower than float32.
+    """
+    if name == "float32" or name == "bfloat16":
+        return name
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
+    return "bfloat16" if fast else "float32"
+
+
+def seed_everything(seed: int, step: int) -> None:
+    """Seed torch's default generators as a function of (seed, step), alike on every rank.
+
+    Draws of a step then depend on nothing that came before it, and resuming needs no
+    generator state.
+    """
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63)
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    probes: list[Any] = [
+        getattr(torch.cpu, name, None)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
+    return any(probe() for probe in probes if probe is not None)

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end a run at the next step, with a checkpoint."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop and has saved; says how to go on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+class Stop:
+    """Whether someone has asked the run to stop, and how."""
+
+    def __init__(self) -> None:
+        self.signal: int = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop after this step."""
+        return self.signal != 0
+
+
+@contextmanager
+def watch() -> Iterator[Stop]:
+    """Note SIGINT and SIGTERM instead of dying from them; a second one takes effect at once."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
