@@ -72,9 +72,8 @@ class DemoImages(Store):
 def open_demo(channels: int) -> Images:
     """5,000 training and 1,000 test images of 32 px in ten balanced classes."""
     count = TRAIN + TEST
-    names = [f"train/{i:04d}.png" for i in range(TRAIN)] + [
-        f"test/{i:04d}.png" for i in range(TEST)
-    ]
+    sizes = {"train": TRAIN, "test": TEST}
+    names = [f"{split}/{i:04d}.png" for split, size in sizes.items() for i in range(size)]
     return Images(
         name="demo",
         paths=tuple(names),
