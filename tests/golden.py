@@ -34,7 +34,10 @@ class Case:
         return self.name
 
 
-def cases(file: str, wanted: Callable[[Case], bool] = lambda case: True) -> list[Any]:
+Wanted = Callable[[Case], bool]
+
+
+def cases(file: str, wanted: Wanted = lambda case: True) -> list[Any]:
     """Cases of a file (name without .npz) for `pytest.mark.parametrize`; one skip if absent."""
     if not (FOLDER / f"{file}.npz").exists():
         reason = f"no golden vectors: {FOLDER / file}.npz is absent"

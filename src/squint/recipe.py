@@ -149,7 +149,7 @@ class OptimConfig:
 class TrainConfig:
     """Length, batch, machine, and what is saved and shown."""
 
-    epochs: float = 100
+    epochs: float = 100.0
     """Passes over the images; may be a fraction."""
     batch_size: int = 256
     """Images per step over all devices; each gives two views."""
@@ -327,11 +327,11 @@ def _check_critic(temperature: float, kappa_b: float) -> None:
         )
 
 
-def _positive(name: str, value: float) -> None:
+def _positive(name: str, value: float | int) -> None:
     if not (value > 0 and math.isfinite(value)):
         raise RecipeError(f"{name}={value} must be above 0 and finite.")
 
 
-def _at_least(name: str, value: float, least: float) -> None:
+def _at_least(name: str, value: float | int, least: int) -> None:
     if not (value >= least and math.isfinite(value)):
         raise RecipeError(f"{name}={value} must be at least {least:g} and finite.")

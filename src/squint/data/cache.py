@@ -28,7 +28,7 @@ LARGEST_SIDE = 64
 _BLOCK = 2048
 _CHUNK = 64
 _THREADS = 4
-_PROBES = 64
+_PROBES = 16
 _VERIFIED_BYTES = 1 << 28
 
 _log = logging.getLogger(__name__)

@@ -19,6 +19,12 @@ def cache_directory() -> Path:
     return Path(base).expanduser() / "squint"
 
 
+def file_identity(path: Path) -> str:
+    """A file's absolute path, size and time of change: what caches made from it are keyed by."""
+    status = path.stat()
+    return f"file {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under `path` when the block ends well, and never otherwise.

@@ -32,7 +32,7 @@ VERSION = 1
 """Raise it with any change to the pictures: caches are keyed by it."""
 TRAIN, TEST = 5_000, 1_000
 
-_BLOCK = 50
+_BLOCK = 16
 _RANGES: dict[str, tuple[float, float]] = {
     "hue": (0.0, 1.0),
     "ground_hue": (0.0, 1.0),

@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from squint.data.array import open_array
 from squint.data.demo import open_demo
 from squint.data.directory import open_directory
 from squint.data.images import Images
+from squint.data.pathlist import open_list
+from squint.data.shards import is_range, open_shards
 from squint.data.tar import open_tar
+from squint.data.torchvision_sets import PREFIX, open_torchvision
+from squint.data.zip import open_zip
 from squint.errors import DataError
 
 _KINDS = (
@@ -32,41 +37,66 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
             f"channels={channels} is not supported: images are read as grey (1) or RGB (3). "
             "Choose one of them."
         )
-    if text == "demo":
-        return open_demo(channels)
+    if isinstance(text, str) and (named := _named(text, channels)) is not None:
+        return named
     path = Path(text).expanduser()
-    if path.is_dir():
-        return open_directory(path, str(text), channels)
-    if not path.exists():
-        raise _missing(path)
-    opener = _opener(path)
     try:
-        return opener(path, str(text), channels)
+        if path.is_dir():
+            return open_directory(path, str(text), channels)
+        if not path.exists():
+            raise _missing(path)
+        return _opener(path)(path, str(text), channels)
     except OSError as error:
         raise DataError(
-            f"{path} can't be read ({error.strerror or error}). The source must be a readable "
-            "file. Change its permissions, or copy it to a local disk."
+            f"{path} can't be read ({error.strerror or error}). The source must be readable. "
+            "Change its permissions, or copy it to a local disk."
         ) from error
+
+
+def _named(text: str, channels: int) -> Images | None:
+    """A source that is not one path, or None."""
+    if text == "demo":
+        return open_demo(channels)
+    if text.startswith(PREFIX):
+        return open_torchvision(text, channels)
+    if text.startswith("hf:"):
+        raise DataError(
+            f"{text}: Hugging Face data sets are not supported yet. A source is {_KINDS}. Save the "
+            "images as files, one folder per class, and give the folder."
+        )
+    if is_range(text) and not Path(text).expanduser().exists():
+        return open_shards(text, channels)
+    return None
 
 
 def _opener(path: Path) -> Callable[[Path, str, int], Images]:
     name = path.name.lower()
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
-        return lambda archive, shown, channels: open_tar([archive], shown, channels)
+    for endings, opener in _OPENERS.items():
+        if name.endswith(endings):
+            return opener
     raise DataError(
-        f"{path} is a file of a kind that is not known. A source is {_KINDS}. "
-        "For single images, give the folder they are in."
+        f"{path} is a file of a kind that is not known. A source is {_KINDS}. For a single image, "
+        "give the folder it is in."
     )
+
+
+def _open_one_tar(path: Path, name: str, channels: int) -> Images:
+    return open_tar([path], name, channels)
+
+
+_OPENERS: dict[tuple[str, ...], Callable[[Path, str, int], Images]] = {
+    (".tar", ".tar.gz", ".tgz"): _open_one_tar,
+    (".zip",): open_zip,
+    (".txt",): open_list,
+    (".npy", ".npz"): open_array,
+}
 
 
 def _missing(path: Path) -> DataError:
-    near: list[str] = []
+    hint = "Check the spelling and the working folder."
     if path.parent.is_dir():
         beside = [each.name for each in path.parent.iterdir()]
         near = difflib.get_close_matches(path.name, beside, n=3)
-    hint = (
-        f"Did you mean {' or '.join(str(path.parent / each) for each in near)}?"
-        if near
-        else ("Check the spelling and the working folder")
-    )
+        if near:
+            hint = f"Did you mean {' or '.join(str(path.parent / each) for each in near)}?"
     return DataError(f"There is no source {str(path)!r}. A source is {_KINDS}. {hint}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squint.data.cachedir import cache_directory, written_whole
+from squint.data.cachedir import cache_directory, file_identity, written_whole
 from squint.data.decode import Unreadable
 from squint.data.images import Images, Store
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
@@ -81,7 +81,7 @@ def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
     Raises:
         DataError: If there is no image, or an archive is damaged or can't be decompressed.
     """
-    identities = [identity(path) for path in archives]
+    identities = [file_identity(path) for path in archives]
     pairs = [_indexed(path, known) for path, known in zip(archives, identities, strict=True)]
     indexes = [index for _, index in pairs]
     names = [each for index in indexes for each in index.names]
@@ -103,12 +103,6 @@ def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
         return images
     classes, targets = numbered(given)
     return replace(images, classes=classes, targets=targets)
-
-
-def identity(path: Path) -> str:
-    """A file's absolute path, size and time of change, as a text that tells versions apart."""
-    status = path.stat()
-    return f"file {path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 def _indexed(path: Path, known: str) -> tuple[Path, _Index]:

@@ -29,7 +29,7 @@ __all__ = [
 
 def log_normalizer(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
     """Logarithm of C(kappa) in nats for each kappa, with gradient; float64 for a number."""
-    return _like(kappa, constants(kappa, dim).scaled - kappa)
+    return _like(kappa, constants(kappa, dim).log_normalizer)
 
 
 def mean_resultant(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
@@ -42,8 +42,7 @@ def entropy(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]
 
     From the log of the sphere's area at kappa = 0 down without bound; float64 for a number.
     """
-    law = constants(kappa, dim)
-    return _like(kappa, kappa * law.gap - law.scaled)
+    return _like(kappa, constants(kappa, dim).entropy)
 
 
 def log_prob(
@@ -69,10 +68,11 @@ def kl(
     kappa2 A(kappa1) (1 - mu1.mu2).
     """
     dim = mu1.shape[1]
+    kappa1, kappa2 = _exact(kappa1), _exact(kappa2)
     law1, law2 = constants(kappa1, dim), constants(kappa2, dim)
     gap = _cosine_gap(mu1, mu2)
-    excess = _exact(kappa1) - kappa2
-    spread = (law1.scaled - law2.scaled - excess * law1.gap).clamp(min=0)
+    spread = law1.scaled - law2.scaled - (kappa1 - kappa2) * law1.gap
+    spread = spread.clamp(min=0)  # rounding, when the concentrations are nearly equal
     return spread.to(gap.dtype) + (kappa2 * law1.resultant).to(gap.dtype) * gap
 
 
@@ -81,8 +81,8 @@ def _cosine_gap(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tenso
     return (at_least_float32(a) - at_least_float32(b)).square().sum(dim=1) / 2
 
 
-def _exact(kappa: float | Tensor) -> Tensor:
-    return torch.as_tensor(kappa).to(torch.float64)
+def _exact(kappa: float | Tensor) -> float | Tensor:
+    return kappa.to(torch.float64) if isinstance(kappa, Tensor) else kappa
 
 
 def _like(kappa: float | Tensor, x: Tensor) -> Tensor:

@@ -32,14 +32,22 @@ _TERMS = 9  # of the expansion: the first one left out is below 1e-13 at the lea
 
 
 class Constants(NamedTuple):
-    """What the law's formulas are made of; float64, the shape of kappa."""
+    """What the law's formulas are made of; float64, the shape of kappa.
 
+    Each is computed, and differentiated, by an expression of its own: as a difference of two
+    others it would lose digits at one end of the range.
+    """
+
+    log_normalizer: Tensor
+    """log C."""
     scaled: Tensor
     """log C + kappa: the log density at the mean direction."""
     resultant: Tensor
     """A = E[mu.z] = -d log C / d kappa, in [0, 1)."""
     gap: Tensor
-    """1 - A = E[1 - mu.z], without cancellation."""
+    """1 - A = E[1 - mu.z]."""
+    entropy: Tensor
+    """-E[log p] = -log C - kappa A."""
 
 
 def constants(kappa: float | Tensor, dim: int) -> Constants:
@@ -65,29 +73,29 @@ def constants(kappa: float | Tensor, dim: int) -> Constants:
 
 
 @lru_cache(maxsize=256)
-def _constants_of_number(kappa: float, dim: int) -> tuple[float, float, float]:
+def _constants_of_number(kappa: float, dim: int) -> tuple[float, ...]:
     on_cpu = torch.tensor(kappa, dtype=torch.float64, device="cpu")
-    scaled, resultant, gap, _ = (x.item() for x in _evaluate(on_cpu, dim))
-    return scaled, resultant, gap
+    return tuple(x.item() for x in _Law.apply(on_cpu, dim))  # pyright: ignore
 
 
 class _Law(torch.autograd.Function):
-    """kappa -> (scaled, resultant, gap), with d scaled = gap, d resultant = -d gap = slope."""
+    """The constants of each kappa, and their exact derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, kappa: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, kappa: Tensor, dim: int) -> tuple[Tensor, ...]:
         scaled, resultant, gap, slope = _evaluate(kappa, dim)
-        ctx.save_for_backward(gap, slope)
-        return scaled, resultant, gap
+        ctx.save_for_backward(kappa, resultant, gap, slope)
+        return scaled - kappa, scaled, resultant, gap, kappa * gap - scaled
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, None]:
-        gap, slope = ctx.saved_tensors
-        by_scaled, by_resultant, by_gap = grad_outputs
-        return by_scaled * gap + (by_resultant - by_gap) * slope, None
+        kappa, resultant, gap, slope = ctx.saved_tensors
+        log_normalizer, scaled, by_resultant, by_gap, entropy = grad_outputs
+        value = scaled * gap - log_normalizer * resultant
+        return value + (by_resultant - by_gap - entropy * kappa) * slope, None
 
 
 def _evaluate(kappa: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

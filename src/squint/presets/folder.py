@@ -22,12 +22,12 @@ def simclr() -> Preset:
         encoder=EncoderConfig(name="resnet50"),
         views=simclr_224(),
         optim=OptimConfig(lr=0.075, lr_scaling="sqrt", weight_decay=1e-4),
-        train=TrainConfig(epochs=200, batch_size=256),
+        train=TrainConfig(epochs=200.0, batch_size=256),
     )
     return Preset(
         recipe,
         "SimCLR README's 100-epoch command (sqrt rule, 0.075, decay 1e-4) at batch 256",
-        "depends on your images; on ImageNet, 100 epochs at batch 4096: linear about 64.5 % (README)",
+        "depends on your images; ImageNet, 100 epochs, batch 4096: linear about 64.5 % (README)",
     )
 
 

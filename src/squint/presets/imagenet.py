@@ -20,8 +20,8 @@ from squint.views.recipes import byol_224
 
 _PROJECTOR = ProjectorConfig(layers=2, hidden_dim=4096, out_dim=256, output_norm="none", init="cvr")
 _LENGTHS = {
-    "300ep": (300, OptimConfig(lr=0.3, weight_decay=1e-6)),
-    "1000ep": (1000, OptimConfig(lr=0.2, weight_decay=1.5e-6)),
+    "300ep": (300.0, OptimConfig(lr=0.3, weight_decay=1e-6)),
+    "1000ep": (1000.0, OptimConfig(lr=0.2, weight_decay=1.5e-6)),
 }
 _SOURCE = "Lee et al. 2021, released code and README (arXiv 2109.12909)"
 _RESULTS = {

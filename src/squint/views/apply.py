@@ -128,7 +128,8 @@ def _where(
     """Overwrites the chosen images with `operation` of them, clipped to 0..1."""
     if x.device.type == "cpu":
         rows = chosen.nonzero()[:, 0]
-        x[rows] = operation(x[rows], *(s[rows] for s in strength)).clamp_(0, 1)
+        changed = operation(x.index_select(0, rows), *(s[rows] for s in strength))
+        x.index_copy_(0, rows, changed.clamp_(0, 1))
     else:
         # Counting the chosen images would stop the host until the device is done: change all.
         changed = operation(x, *strength).clamp_(0, 1)

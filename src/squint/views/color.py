@@ -70,21 +70,31 @@ def saturation_hsv(images: RGB, factor: PerImage) -> RGB:
 
 
 def hue(images: RGB, turns: PerImage) -> RGB:
-    """Turns the H of HSV, one turn being the full circle (torchvision, TensorFlow)."""
+    """Turns the H of HSV, one turn being the full circle (torchvision, TensorFlow).
+
+    Args:
+        images: In 0..1.
+        turns: From -1 to 1.
+    """
     value, chroma = _value_and_chroma(images)  # (n, h, w)
     red, green, blue = images.unbind(dim=1)
     divisor = chroma.clamp(min=_TINY)
-    sixth = torch.where(
+    sixths = torch.where(
         value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+        (green - blue).div_(divisor),
+        torch.where(
+            value == green,
+            (blue - red).div_(divisor).add_(2),
+            (red - green).div_(divisor).add_(4),
+        ),
     )
-    sixth = sixth + 6 * turns[:, None, None]
-    # how far a channel lies below V goes up and down once around the circle, flat at 0 and 1
-    offset = torch.arange(5, 0, -2, device=images.device)[:, None, None]
-    k = (sixth[:, None] + offset).remainder_(6)  # (n, 3, h, w)
-    below = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return value[:, None] - chroma[:, None] * below
+    angle = sixths.div_(6).add_(turns[:, None, None])  # (n, h, w)
+    # a channel's distance below V rises, stays and falls once around the circle; red, green and
+    # blue start 5, 3 and 1 sixths into it, and two turns more make every angle positive
+    start = torch.arange(5, 0, -2, device=images.device)[:, None, None] / 6 + 2
+    sixths = (angle[:, None] + start).frac_().mul_(6)  # (n, 3, h, w)
+    below = sixths.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
+    return torch.addcmul(value[:, None], chroma[:, None], below, value=-1)
 
 
 def solarize(images: Any) -> Any:

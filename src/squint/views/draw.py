@@ -15,16 +15,13 @@ from torch import Tensor
 
 from squint import shapes
 from squint.shapes import Rows
-from squint.views.recipes import Crop, Jitter, View
+from squint.views.recipes import TENSORFLOW_LEAST_AREA, Crop, Jitter, View
 from squint.views.uniform import stream, uniform
 
 TORCHVISION_TRIES = 10
 # differs from TensorFlow's sampler, which tries 100 times: on images up to 3:1 fewer than one box
 # in 1e12 would need a 17th try (a try fails with probability below 0.17).
 TENSORFLOW_TRIES = 16
-# SimCLR asks TensorFlow's sampler to cover this share of a box that is the whole image, so that
-# smaller crops are refused although `area` starts at 0.08 (data_util.py, min_object_covered).
-TENSORFLOW_LEAST_AREA = 0.1
 
 
 class Box(NamedTuple):

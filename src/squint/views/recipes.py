@@ -14,6 +14,10 @@ from squint.errors import RecipeError
 Interpolation = Literal["bilinear", "bicubic"]
 Padding = Literal["zero", "reflect"]
 
+TENSORFLOW_LEAST_AREA = 0.1
+"""SimCLR's code asks TensorFlow's box sampler to cover this share of a box that is the whole image
+(data_util.py, min_object_covered): it refuses smaller crops although its area starts at 0.08."""
+
 
 def _check_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
@@ -42,12 +46,18 @@ class Crop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width over height."""
     ratio_law: Literal["log_uniform", "uniform"] = "log_uniform"
-    """log_uniform: torchvision, BYOL. uniform: the TensorFlow box sampler SimCLR uses."""
+    """log_uniform: torchvision, BYOL. uniform: the TensorFlow box sampler SimCLR uses, whose
+    smallest crop has a tenth of the area and whose height, not area, is uniform."""
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         _check_range("views.crop.area", self.area, 0.0, 1.0)
         _check_range("views.crop.ratio", self.ratio, 1e-2, 1e2)
+        if self.ratio_law == "uniform" and self.area[1] < TENSORFLOW_LEAST_AREA:
+            raise RecipeError(
+                f"views.crop.area={self.area} ends below {TENSORFLOW_LEAST_AREA}, the least area "
+                "of the uniform ratio law: no crop would fit. Take ratio_law log_uniform."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +168,8 @@ class ViewsConfig:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
 
 def simclr_224(strength: float = 1.0) -> ViewsConfig:

@@ -1,0 +1,61 @@
+"""`squint demo`: SimCLR and C-SimCLR side by side on built-in images, from nothing to a table."""
+
+import dataclasses
+from pathlib import Path
+
+from squint import presets
+from squint.errors import RunError
+from squint.evaluate.protocols import evaluate
+from squint.evaluate.table import side_by_side
+from squint.recipe import Recipe
+from squint.runs import Run
+from squint.train.pretrain import pretrain, resume
+
+EPOCHS = 30.0
+"""Passes over the 5,000 built-in training images, per run."""
+
+_METHODS = ("simclr", "c-simclr")
+_PROTOCOLS = ("knn", "linear", "compression")
+
+
+def main(out: Path, *, epochs: float, seed: int, device: str) -> None:
+    """Train both methods on the built-in images, measure them on its test split, print a table.
+
+    A finished run with the same recipe is measured again, an unfinished one is continued.
+
+    Args:
+        out: folder of the two run folders.
+        epochs: passes over the images, for each run.
+        seed: of every draw.
+        device: as in `TrainConfig`.
+    """
+    print(
+        "Ten shapes in any colour, texture, place, size, turn and light; no labels in training.\n"
+        "The label (which shape) is used only to measure.\n"
+    )
+    tables = []
+    for method in _METHODS:
+        run = _trained(out / method, recipe(method, epochs=epochs, seed=seed, device=device))
+        tables.append(evaluate(run, data="demo", protocols=_PROTOCOLS, device=device))
+        print()
+    side_by_side(dict(zip(_METHODS, tables, strict=True)))
+    print(f"\nEvery number with its protocol: {out}/*/evaluation.json")
+
+
+def recipe(method: str, *, epochs: float, seed: int, device: str) -> Recipe:
+    """The method's @tiny recipe, for the demo's few images."""
+    tiny = presets.recipe(f"{method}@tiny")
+    train = dataclasses.replace(
+        tiny.train, epochs=epochs, seed=seed, device=device, knn_every_epochs=5
+    )
+    return tiny.replace(train=train)
+
+
+def _trained(folder: Path, recipe: Recipe) -> Run:
+    """The finished run of this recipe in this folder: found, continued, or trained."""
+    run = Run(folder)
+    try:
+        same = run.recipe == recipe and run.checkpoint.exists()
+    except RunError:
+        same = False
+    return resume(run) if same else pretrain("demo", recipe=recipe, out=folder, overwrite=True)

@@ -1,0 +1,138 @@
+"""Recipes: strict reading, clear refusals, derived values."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squint import presets
+from squint.errors import RecipeError
+from squint.recipe import CEBConfig, Recipe, SimCLRConfig, from_dict, leaves, to_dict
+
+NAMES = list(presets.names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_survives_the_way_through_json(name: str) -> None:
+    recipe = presets.recipe(name)
+    assert from_dict(json.loads(json.dumps(to_dict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_says_where_it_comes_from(name: str) -> None:
+    preset = presets.load(name)
+    assert preset.source and preset.expected
+    assert preset.recipe.name == name.partition("@")[0]
+
+
+@pytest.mark.parametrize("setting", presets.SETTINGS)
+def test_the_compressed_recipe_differs_from_the_plain_one_in_the_bottleneck_only(setting: str):
+    plain, compressed = (presets.recipe(f"{m}@{setting}") for m in ("simclr", "c-simclr"))
+    assert compressed.replace(compression=plain.compression) == plain
+
+
+@pytest.mark.parametrize(
+    ("setting", "lr", "decay", "epochs"),
+    [("imagenet-300ep", 0.3, 1e-6, 300), ("imagenet-1000ep", 0.2, 1.5e-6, 1000)],
+)
+def test_imagenet_recipes_are_the_published_ones(
+    setting: str, lr: float, decay: float, epochs: int
+) -> None:
+    recipe = presets.recipe(f"c-simclr@{setting}")
+    assert recipe.optim.name == "lars" and recipe.optim.lr == lr
+    assert recipe.optim.weight_decay == decay and recipe.train.epochs == epochs
+    assert recipe.train.batch_size == 4096 and recipe.scaled_lr == pytest.approx(lr * 16)
+    assert recipe.method.temperature == 0.1
+    assert recipe.compression == CEBConfig(
+        beta=1.0, kappa_e=1024.0, kappa_b=10.0, residual="sampled"
+    )
+    assert recipe.method.projector.out_dim == 256 and recipe.method.projector.hidden_dim == 4096
+
+
+def test_steps_follow_from_images_and_batch() -> None:
+    recipe = Recipe().override(
+        {"train.epochs": 3.0, "train.batch_size": 256, "optim.warmup_epochs": 1.5}
+    )
+    assert recipe.steps_per_epoch(1000) == 3
+    assert recipe.total_steps(1000) == 9
+    assert recipe.warmup_steps(1000) == round(4.5)
+
+
+def test_learning_rate_rules() -> None:
+    for rule, factor in (("linear", 2.0), ("sqrt", 512**0.5), ("none", 1.0)):
+        recipe = Recipe().override(
+            {"optim.lr": 0.5, "optim.lr_scaling": rule, "train.batch_size": 512}
+        )
+        assert recipe.scaled_lr == pytest.approx(0.5 * factor)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train.epoch": 3}, ["train.epoch", "Did you mean train.epochs"]),
+        ({"nonsense": 3}, ["nonsense"]),
+        ({"train.seed": "zero"}, ["train.seed", "'zero'", "int"]),
+        ({"train.seed": True}, ["train.seed", "int"]),
+        ({"optim.name": "sdg"}, ["optim.name", "'sgd'", "'lars'"]),
+        ({"train.batch_size": 1}, ["train.batch_size=1", "at least 2"]),
+        ({"train.epochs": float("nan")}, ["train.epochs"]),
+        ({"method.temperature": 0.0}, ["method.temperature=0"]),
+        ({"optim.warmup_epochs": 1e6}, ["optim.warmup_epochs", "train.epochs"]),
+        ({"views.first.flip": 1.5}, ["flip=1.5", "probability"]),
+        ({"views.first.crop.area": (0.9, 0.1)}, ["crop.area", "low to high"]),
+        ({"views.mean": (0.5, 0.5)}, ["views.mean"]),
+        ({"views.std": (1.0, 1.0)}, ["views.std"]),
+        ({"encoder.in_channels": 4}, ["encoder.in_channels=4"]),
+        ({"data.max_unreadable_percent": 101.0}, ["max_unreadable_percent"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_name(change: dict, words: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe().override(change)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_temperature_and_kappa_b_cannot_contradict_each_other() -> None:
+    with pytest.raises(
+        RecipeError, match=r"temperature=0\.1 disagrees with .*kappa_b=20"
+    ) as caught:
+        Recipe(method=SimCLRConfig(temperature=0.1), compression=CEBConfig(kappa_b=20.0))
+    assert "--compression.kappa-b 10" in str(caught.value)
+    assert "--method.temperature 0.05" in str(caught.value)
+    Recipe(method=SimCLRConfig(temperature=0.07), compression=CEBConfig(kappa_b=1 / 0.07))
+
+
+def test_missing_and_unknown_keys_are_refused() -> None:
+    tree = to_dict(Recipe())
+    del tree["optim"]["lr"]
+    with pytest.raises(RecipeError, match="lacks lr"):
+        from_dict(tree)
+    with pytest.raises(RecipeError, match="must be one of open, ceb"):
+        from_dict(to_dict(Recipe()) | {"compression": {"kind": "vib"}})
+
+
+@pytest.mark.parametrize("name", ["simclr@tinny", "simcrl", "", "simclr@", "moco@tiny"])
+def test_an_unknown_recipe_names_the_known_ones(name: str) -> None:
+    if name == "simclr@":
+        assert presets.recipe(name) == presets.recipe("simclr@folder")
+        return
+    with pytest.raises(RecipeError, match="METHOD"):
+        presets.recipe(name)
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().train.epochs = 3  # type: ignore[misc]
+
+
+@given(st.sampled_from(sorted(leaves(Recipe()))), st.sampled_from([object(), None, {}, [], "?"]))
+def test_no_field_takes_a_value_of_another_kind(path: str, value: object) -> None:
+    if path == "encoder.name" and value == "?":
+        return  # any text is a name; the encoder room refuses unknown ones
+    if path == "train.device" and value == "?":
+        return
+    with pytest.raises(RecipeError):
+        Recipe().override({path: value})

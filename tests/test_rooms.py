@@ -1,0 +1,94 @@
+"""Rooms import downward only, and nothing heavy is imported before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "squint"
+
+# What a room may import, beside itself. Rooms are folders or top-level modules of the package.
+BELOW = {
+    "errors": set(),
+    "shapes": set(),
+    "ops": {"errors", "shapes"},
+    "data": {"errors", "shapes"},
+    "views": {"errors", "shapes", "data"},
+    "codec": {"errors"},
+    "recipe": {"errors", "codec", "views"},
+    "presets": {"errors", "recipe", "views"},
+    "nn": {"errors", "shapes", "ops"},
+    "compression": {"errors", "shapes", "ops", "nn"},
+    "methods": {"errors", "shapes", "ops", "nn", "compression", "recipe"},
+    "runs": {"errors", "codec", "recipe"},
+    "interop": {"errors", "shapes", "codec", "data", "views", "nn", "recipe", "runs"},
+}
+BELOW["evaluate"] = set(BELOW) - {"presets"}
+BELOW["train"] = set(BELOW)
+BELOW["demo"] = set(BELOW)
+BELOW["cli"] = set(BELOW)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("squint.")}
+    return rooms
+
+
+FILES = sorted(p for p in SOURCE.rglob("*.py") if room_of(p) not in ("__init__", "__main__"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_room_imports_only_what_lies_below(path: Path) -> None:
+    room = room_of(path)
+    assert room in BELOW, f"{room} is a new room: say here what it may import"
+    above = imported_rooms(path) - BELOW[room] - {room, "__version__"}
+    assert not above, f"{path.relative_to(SOURCE)} reaches up to {', '.join(sorted(above))}"
+
+
+def test_only_the_command_line_knows_tyro() -> None:
+    users = [p for p in SOURCE.rglob("*.py") if "import tyro" in p.read_text()]
+    assert [p.name for p in users] == ["cli.py"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import squint",
+        "import squint; squint.recipe('c-simclr@tiny')",
+        "from squint.cli import main; main(['--help'])",
+        "from squint.cli import main; main(['recipes'])",
+        "from squint.cli import main; main('pretrain simclr@tiny --data no --out x'.split())",
+        "from squint.data import open_source",
+    ],
+)
+def test_torch_is_not_loaded_before_it_is_needed(code: str) -> None:
+    probe = f"{code}\nimport sys; assert 'torch' not in sys.modules, 'torch was imported'"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_stay_functions_although_rooms_share_their_names() -> None:
+    probe = (
+        "import squint, squint.presets\n"
+        "import squint.recipe\n"
+        "from squint.recipe import Recipe\n"
+        "assert isinstance(squint.recipe('simclr'), Recipe)\n"
+        "import squint.evaluate.knn\n"
+        "assert callable(squint.evaluate)\n"
+        "for name in squint.__all__: getattr(squint, name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
