@@ -5,17 +5,22 @@ interrupted; over several ranks the global batch is the same and split by rank. 
 has no state to save: `batches(first_step)` starts anywhere without reading what came before.
 """
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import NamedTuple
+from itertools import chain, count
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from squint.data.decode import Unreadable
+from squint.data.images import Images
 from squint.data.order import order
+from squint.data.quarantine import Bad, Quarantine, allowed
 from squint.errors import DataError, RecipeError
 from squint.shapes import Pixels, Rows
 
@@ -25,6 +30,19 @@ class PackedBatch(NamedTuple):
 
     rows: Rows
     pixels: Pixels
+
+
+class FileBatch(NamedTuple):
+    """This rank's part of a global batch, transformed."""
+
+    rows: Rows
+    """Of the images that were read: an unreadable one is replaced."""
+    data: Any
+    """What the transform returned, collated: tensors gain a first axis n."""
+
+
+Transform = Callable[[Tensor, int, int], Any]
+"""From pixels (c, h, w) uint8, the image's row and the epoch to a tree of tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +141,172 @@ class PackedLoader:
         """The batches of `first_step` and every step after it, without end."""
         start = time.perf_counter()
         for _, rows in self.plan.steps(first_step):
-            batch = PackedBatch(self._sent(torch.from_numpy(rows)), self._gathered(rows))
+            batch = PackedBatch(_sent(torch.from_numpy(rows), self._device), self._gathered(rows))
             self.wait_seconds = time.perf_counter() - start
             yield batch
             start = time.perf_counter()
 
     def _gathered(self, rows: np.ndarray) -> Pixels:
-        pixels = self._sent(torch.from_numpy(self._pixels[rows]))  # (n, h, w, c)
+        pixels = _sent(torch.from_numpy(self._pixels[rows]), self._device)  # (n, h, w, c)
         return pixels.permute(0, 3, 1, 2).contiguous()  # (n, c, h, w)
 
-    def _sent(self, tensor: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+
+class FileLoader:
+    """Batches of images that are decoded and transformed by worker processes.
+
+    An image that can't be read is replaced by the next readable one in the source's order, so that
+    batches do not depend on who met it; it is recorded in `quarantine`, whose limit applies.
+
+    Attributes:
+        plan: Which images each step shows.
+        quarantine: The unreadable images this rank has met.
+        wait_seconds: Time the last batch took; the training step stood still for it.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        transform: Transform,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        max_unreadable_percent: float = 1.0,
+        prefetch: int = 2,
+    ) -> None:
+        """Plan batches of `images`.
+
+        Args:
+            images: The source.
+            transform: Runs in the worker. With `workers` above 0 it must pickle on platforms that
+                do not fork.
+            batch_size: Images per step over all ranks.
+            seed: Of the order.
+            workers: Processes that decode and transform; 0 does it in this process.
+            rank: Of this process.
+            world_size: Number of ranks.
+            device: Where tensors are put; for CUDA through pinned memory.
+            max_unreadable_percent: Stop if more of the images can't be read.
+            prefetch: Batches each worker prepares ahead.
+
+        Raises:
+            DataError: If the global batch is larger than the source.
+            RecipeError: If the global batch can't be split evenly over the ranks.
+        """
+        self.plan = Plan(
+            images=len(images),
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
+        self.wait_seconds = 0.0
+        self._reader = _Reader(images, transform, allowed(len(images), max_unreadable_percent))
+        self._workers = workers
+        self._prefetch = prefetch
+        self._device = torch.device(device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches per epoch."""
+        return self.plan.steps_per_epoch
+
+    def batches(self, first_step: int = 0) -> Iterator[FileBatch]:
+        """The batches of `first_step` and every step after it, without end.
+
+        Workers live as long as the iterator, across epochs.
+
+        Raises:
+            DataError: If too many images can't be read.
+        """
+        loader = DataLoader(
+            self._reader,
+            batch_sampler=_Keys(self.plan, first_step),  # pyright: ignore[reportArgumentType]
+            collate_fn=_collated,
+            num_workers=self._workers,
+            worker_init_fn=_ignore_interrupts,
+            prefetch_factor=self._prefetch if self._workers else None,
+            pin_memory=self._device.type == "cuda",
+        )
+        start = time.perf_counter()
+        for rows, data, bads in loader:
+            self.quarantine.add(bads)
+            batch = FileBatch(_sent(rows, self._device), _sent(data, self._device))
+            self.wait_seconds = time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What workers are asked for, batch by batch: (epoch, row) of each image."""
+
+    plan: Plan
+    first_step: int
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch, rows in self.plan.steps(self.first_step):
+            yield [(epoch, row) for row in rows.tolist()]
+
+
+class _Item(NamedTuple):
+    row: int
+    data: Any
+    """None if patience ended before a readable image was found."""
+    bads: list[Bad]
+
+
+@dataclass(frozen=True)
+class _Reader(Dataset[_Item]):
+    images: Images
+    transform: Transform
+    patience: int
+    """More unreadable images than this are over the limit anyway."""
+
+    def __getitem__(self, key: tuple[int, int]) -> _Item:
+        epoch, wanted = key
+        bads: list[Bad] = []
+        for row in chain(range(wanted, len(self.images)), range(wanted)):
+            try:
+                pixels = self.images.read(row)
+            except Unreadable as reason:
+                bads.append(Bad(self.images.paths[row], str(reason)))
+                if len(bads) > self.patience:
+                    break
+                continue
+            image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))  # (c, h, w)
+            return _Item(row, self.transform(image, row, epoch), bads)
+        # An error raised here would reach the user wrapped in a worker's traceback; the limit
+        # that the main process applies to `bads` says the same plainly.
+        return _Item(wanted, None, bads)
+
+
+def _collated(items: Sequence[_Item]) -> tuple[Tensor, Any, list[Bad]]:
+    bads = [bad for item in items for bad in item.bads]
+    rows = torch.tensor([item.row for item in items])  # (n,)
+    whole = all(item.data is not None for item in items)
+    return rows, default_collate([item.data for item in items]) if whole else None, bads
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the main one answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _sent(tree: Any, device: torch.device) -> Any:
+    """Tensors of a tree on `device`, CUDA copies running while the host goes on."""
+    if isinstance(tree, Tensor):
+        if device.type == "cuda" and not tree.is_pinned():
+            tree = tree.pin_memory()
+        return tree.to(device, non_blocking=True)
+    if isinstance(tree, dict):
+        return {key: _sent(value, device) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        # Named tuples are built by `_make`: their constructor takes the fields one by one.
+        make = getattr(type(tree), "_make", type(tree))
+        return make(_sent(value, device) for value in tree)
+    return tree

@@ -37,18 +37,13 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
             f"channels={channels} is not supported: images are read as grey (1) or RGB (3). "
             "Choose one of them."
         )
-    if isinstance(text, str) and (named := _named(text, channels)) is not None:
-        return named
-    path = Path(text).expanduser()
     try:
-        if path.is_dir():
-            return open_directory(path, str(text), channels)
-        if not path.exists():
-            raise _missing(path)
-        return _opener(path)(path, str(text), channels)
+        if isinstance(text, str) and (named := _named(text, channels)) is not None:
+            return named
+        return _at_path(Path(text).expanduser(), str(text), channels)
     except OSError as error:
         raise DataError(
-            f"{path} can't be read ({error.strerror or error}). The source must be readable. "
+            f"{text} can't be read ({error.strerror or error}). The source must be readable. "
             "Change its permissions, or copy it to a local disk."
         ) from error
 
@@ -67,6 +62,14 @@ def _named(text: str, channels: int) -> Images | None:
     if is_range(text) and not Path(text).expanduser().exists():
         return open_shards(text, channels)
     return None
+
+
+def _at_path(path: Path, name: str, channels: int) -> Images:
+    if path.is_dir():
+        return open_directory(path, name, channels)
+    if not path.exists():
+        raise _missing(path)
+    return _opener(path)(path, name, channels)
 
 
 def _opener(path: Path) -> Callable[[Path, str, int], Images]:
