@@ -1,0 +1,165 @@
+"""Draws: the law of the cosine and of the direction, the map, and what they depend on."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+import golden
+from squint.errors import RecipeError
+from squint.ops import vmf
+from squint.ops.vmf_sampler import PROPOSALS
+
+
+def _units(n: int, dim: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return F.normalize(torch.randn((n, dim), generator=generator, dtype=dtype), dim=1)
+
+
+def _draws(n: int, dim: int, kappa: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """n codes of one mean direction, and that direction as (n, dim)."""
+    mu = _units(1, dim, dtype).expand(n, dim)
+    generator = torch.Generator().manual_seed(5)
+    return vmf.sample(mu, kappa, generator=generator), mu
+
+
+def _angle_cdf(dim: int, kappa: float) -> tuple[np.ndarray, np.ndarray]:
+    """Angles and their distribution: density sin^(d-2) exp(kappa cos), integrated numerically."""
+    width = min(math.pi, 12 * math.sqrt(dim / max(kappa, 1e-9)))
+    angle = np.linspace(0, width, 400_001)[1:-1]
+    log = (dim - 2) * np.log(np.sin(angle)) - 2 * kappa * np.sin(angle / 2) ** 2
+    mass = np.cumsum(np.exp(log - log.max()))
+    return angle, mass / mass[-1]
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+@pytest.mark.parametrize(
+    ("dim", "kappa"),
+    [
+        *((2, kappa) for kappa in (0.0, 1e-3, 1.0, 30.0, 1e6)),
+        *((3, kappa) for kappa in (0.0, 2.0, 1e6)),
+        *((8, kappa) for kappa in (0.5, 50.0)),
+        *((256, kappa) for kappa in (0.0, 10.0, 1024.0, 16384.0, 1e6)),
+        *((4096, kappa) for kappa in (100.0, 1e6)),
+    ],
+)
+def test_cosine_follows_its_law(dim: int, kappa: float, dtype: torch.dtype) -> None:
+    z, mu = _draws(1000 if dim > 256 else 4000, dim, kappa, dtype)
+    angles = 2 * torch.arcsin(((z - mu).double().norm(dim=1) / 2).clamp(max=1)).numpy()
+    grid, cdf = _angle_cdf(dim, kappa)
+    p = stats.kstest(angles, lambda x: np.interp(x, grid, cdf)).pvalue
+    assert p > 1e-3
+
+
+@pytest.mark.parametrize(("dim", "kappa"), [(2, 5.0), (3, 0.0), (6, 20.0), (16, 1e6)])
+def test_moments_of_the_vector(dim: int, kappa: float) -> None:
+    """Mean A mu, and second moments isotropic around mu, within 5 standard errors."""
+    n = 10_000
+    z, mu = _draws(n, dim, kappa, torch.float64)
+    a = vmf.mean_resultant(kappa, dim)
+    along = 1 - (dim - 1) * (a / kappa if kappa else 1 / dim)  # E[(mu.z)^2]
+    across = (1 - along) / (dim - 1)
+    outer = mu[0, :, None] * mu[0]
+    second = along * outer + across * (torch.eye(dim, dtype=torch.float64) - outer)
+    products = z[:, :, None] * z[:, None, :]
+    for sampled, exact in ((z, a * mu[0]), (products, second)):
+        error = (sampled.mean(dim=0) - exact).abs()
+        assert (error <= 5 * sampled.std(dim=0) / math.sqrt(n) + 1e-12).all()
+
+
+@pytest.mark.parametrize("case", golden.cases("vmf", lambda c: c.name.startswith("householder")))
+def test_map_and_gradient_are_the_references(case: golden.Case) -> None:
+    mu = case["mu"].requires_grad_()
+    z = vmf.reflect(case["base"], mu)
+    torch.testing.assert_close(z, case["z"], rtol=0, atol=1e-14)
+    (z * case["cotangent"]).sum().backward()
+    torch.testing.assert_close(mu.grad, case["grad_mu"], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", golden.cases("vmf", lambda c: "cos_quantiles" in c))
+def test_quantiles_of_the_cosine(case: golden.Case) -> None:
+    levels, n = case["cos_quantile_levels"], 2000
+    for kappa, exact in zip(case["kappas"].tolist(), case["cos_quantiles"], strict=True):
+        z, mu = _draws(n, case.settings["dim"], kappa, torch.float64)
+        below = ((z * mu).sum(dim=1)[:, None] <= exact).double().mean(dim=0)
+        assert ((below - levels).abs() <= 5 * torch.sqrt(levels * (1 - levels) / n)).all(), kappa
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_codes_are_unit_and_finite_even_at_the_first_axis(dtype: torch.dtype) -> None:
+    eps = torch.finfo(dtype).eps
+    for dim in (2, 3, 64, 4096):
+        axis = F.one_hot(torch.tensor(0), dim).to(dtype)
+        nudge = torch.zeros(dim, dtype=dtype).index_fill(0, torch.tensor([1]), 1e-5)
+        mu = torch.stack((axis, -axis, F.normalize(axis + nudge, dim=0))).requires_grad_()
+        for kappa in (0.0, 1.0, 1e6):
+            z = vmf.sample(mu, kappa, generator=torch.Generator().manual_seed(0))
+            assert z.dtype == dtype
+            assert (z.norm(dim=1) - 1).abs().max() <= 4 * eps
+            (gradient,) = torch.autograd.grad(z.sum(), mu)
+            assert gradient.isfinite().all()
+            if kappa == 1e6:  # mean cosine 1 - (d - 1)/2e6
+                assert ((z - mu).norm(dim=1) <= 5 * math.sqrt(dim / 1e6)).all()
+
+
+def test_noise_makes_it_a_function() -> None:
+    noise = vmf.draw(5, 16, generator=torch.Generator().manual_seed(1))
+    mu = _units(5, 16, torch.float32)
+    z = vmf.sample(mu, 100.0, noise=noise)
+    assert torch.equal(z, vmf.sample(mu, 100.0, noise=noise))
+    assert torch.equal(z, vmf.sample(mu, 100.0, generator=torch.Generator().manual_seed(1)))
+    half = vmf.Noise(*(field[2:4] for field in noise))
+    torch.testing.assert_close(vmf.sample(mu[2:4], 100.0, noise=half), z[2:4], rtol=0, atol=1e-7)
+    # the same noise at another concentration: nearer or farther along the same great circle
+    narrow = vmf.sample(mu, 1e6, noise=noise)
+    away, away_narrow = (
+        F.normalize(x - (x * mu).sum(dim=1, keepdim=True) * mu, dim=1) for x in (z, narrow)
+    )
+    torch.testing.assert_close(away, away_narrow, rtol=0, atol=1e-3)
+
+
+def test_a_tensor_of_concentrations_equals_numbers_and_gets_no_gradient() -> None:
+    noise = vmf.draw(3, 16, dtype=torch.float64)
+    mu = _units(3, 16)
+    each = torch.tensor([0.0, 5.0, 1e5], dtype=torch.float64, requires_grad=True)
+    z = vmf.sample(mu, each, noise=noise)
+    assert not z.requires_grad
+    for i, kappa in enumerate(each.tolist()):
+        torch.testing.assert_close(z[i], vmf.sample(mu, kappa, noise=noise)[i])
+    scalar = vmf.sample(mu, torch.tensor(5.0, dtype=torch.float64), noise=noise)
+    torch.testing.assert_close(scalar, vmf.sample(mu, 5.0, noise=noise))
+
+
+def test_first_accepted_proposal_counts_and_the_last_one_if_none_is() -> None:
+    noise = vmf.draw(64, 8, dtype=torch.float64)
+    mu = _units(64, 8)
+    never = noise._replace(accept=torch.zeros_like(noise.accept))  # log(1 - 0): the peak only
+    last = vmf.Noise(*(field[:, -1:] for field in never[:3]), noise.tangent)
+    assert torch.equal(vmf.sample(mu, 9.0, noise=never), vmf.sample(mu, 9.0, noise=last))
+    always = noise._replace(accept=torch.full_like(noise.accept, 1 - 1e-15))
+    first = vmf.Noise(*(field[:, :1] for field in always[:3]), noise.tangent)
+    assert torch.equal(vmf.sample(mu, 9.0, noise=always), vmf.sample(mu, 9.0, noise=first))
+    assert noise.accept.shape == (64, PROPOSALS)
+
+
+def test_the_reflection_keeps_the_cosine_so_it_has_no_gradient() -> None:
+    """mu.z = w whatever mu is: why log e(z|x) trains nothing."""
+    mu = F.normalize(_units(6, 32), dim=1).requires_grad_()
+    z = vmf.sample(mu, 50.0)
+    (gradient,) = torch.autograd.grad((z * mu).sum(), mu)
+    radial = (gradient * mu).sum(dim=1, keepdim=True) * mu
+    assert (gradient - radial).abs().max() < 1e-12
+
+
+def test_noise_and_generator_exclude_each_other() -> None:
+    with pytest.raises(RecipeError, match="one of the two"):
+        vmf.sample(
+            _units(2, 4),
+            1.0,
+            generator=torch.Generator(),
+            noise=vmf.draw(2, 4, dtype=torch.float64),
+        )
