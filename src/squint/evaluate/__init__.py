@@ -1,0 +1,1 @@
+"""Evaluation: what the features of a trained encoder are worth. Never imports training."""

@@ -1,0 +1,187 @@
+"""Weighted k-nearest-neighbour accuracy of frozen features (Wu et al. 2018, section 3.4).
+
+Similarity is the cosine; each of the k most similar images of the bank votes for its class with
+weight exp(cosine / temperature). Nothing is trained, nothing is chosen on the test images.
+Accuracies are shares, 0 to 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from squint.errors import DataError, RecipeError
+from squint.evaluate.labels import Labels, require
+
+
+def knn_top1(
+    train_features: Float[Tensor, "k f"],
+    train_labels: Labels,
+    test_features: Float[Tensor, "n f"],
+    test_labels: Labels,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Share of test images whose class wins the vote of their neighbours in train, 0 to 1.
+
+    Of classes with equal votes the one with the lowest number wins.
+
+    Args:
+        train_features: the bank.
+        train_labels: classes of the bank.
+        test_features: images to be classified.
+        test_labels: their classes.
+        k: neighbours; at most the whole bank is used.
+        temperature: of the votes, above 0. 0.1 with k 200 in lightly; 0.07 with k 20 in
+            solo-learn.
+        num_classes: labels are from 0 to num_classes - 1.
+        device: where similarities are computed, in blocks; features may lie elsewhere.
+
+    Raises:
+        DataError: labels are absent or out of range.
+        RecipeError: k or temperature is out of range.
+    """
+    votes = _classes(train_labels, len(train_features), num_classes, "the train split")
+    truth = _classes(test_labels, len(test_features), num_classes, "the test split")
+    _check(k, temperature)
+    k = min(k, len(train_features))
+    cosines, rows = neighbors(test_features, train_features, k=k, device=device)
+    return _share_right(cosines, votes[rows], truth, temperature, num_classes)
+
+
+def knn_leave_one_out_top1(
+    features: Float[Tensor, "k f"],
+    labels: Labels,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> float:
+    """`knn_top1` of every image among all others, for data without a test split, 0 to 1.
+
+    Raises:
+        DataError: labels are absent or out of range, or there are fewer than 2 images.
+        RecipeError: k or temperature is out of range.
+    """
+    classes = _classes(labels, len(features), num_classes, "the source")
+    _check(k, temperature)
+    if len(features) < 2:
+        raise DataError("1 image has no neighbour: leave-one-out kNN needs at least 2 images.")
+    k = min(k, len(features) - 1)
+    cosines, rows = neighbors(features, features, k=k, leave_out_self=True, device=device)
+    return _share_right(cosines, classes[rows], classes, temperature, num_classes)
+
+
+def knn_protocol(*, k: int, temperature: float, bank_images: int, leave_one_out: bool) -> str:
+    """All that decides the number, in one line, to be printed beside it.
+
+    Args:
+        k: neighbours asked for.
+        temperature: of the votes.
+        bank_images: images in the bank; of the whole source under leave_one_out.
+        leave_one_out: whether `knn_leave_one_out_top1` was used.
+    """
+    others = bank_images - leave_one_out
+    used = f"k={k}" if k <= others else f"k={others} (asked {k}, there are no more)"
+    bank = (
+        f"every image among the {others} others of the same data (leave one out)"
+        if leave_one_out
+        else f"test images among {bank_images} train images"
+    )
+    return (
+        f"kNN top-1: l2-normalised encoder features, cosine, {used}, votes "
+        f"exp(cosine / {temperature:g}), {bank}, evaluation view, last weights"
+    )
+
+
+def neighbors(
+    queries: Float[Tensor, "n f"],
+    bank: Float[Tensor, "m f"],
+    *,
+    k: int,
+    leave_out_self: bool = False,
+    device: torch.device | str = "cpu",
+    query_rows: int = 1024,
+    bank_rows: int = 16384,
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """The k most similar rows of a bank: cosines, highest first, and row numbers, on the CPU.
+
+    Works in blocks of query_rows by bank_rows with a running best k, so memory beyond the
+    result is about 4 * query_rows * bank_rows bytes, whatever the sizes. The result is the same
+    on every run; which of several equally similar rows is kept at rank k is topk's choice.
+
+    Args:
+        queries: features, any scale.
+        bank: features, any scale.
+        k: from 1 to the rows of the bank (less one under leave_out_self).
+        leave_out_self: queries are the bank, and no row is its own neighbour.
+        device: where similarities are computed.
+        query_rows: rows of a block.
+        bank_rows: columns of a block.
+    """
+    assert 1 <= k <= len(bank) - leave_out_self, f"{k} neighbors of {len(bank)} rows"
+    cosines = torch.empty(len(queries), k)
+    rows = torch.empty(len(queries), k, dtype=torch.int64)
+    for start in range(0, len(queries), query_rows):
+        stop = min(start + query_rows, len(queries))
+        block = _unit(queries[start:stop], device)  # (query_rows, f)
+        own = torch.arange(start, stop, device=device) if leave_out_self else None
+        best, found = _best(block, bank, own, k, bank_rows)  # (query_rows, k)
+        cosines[start:stop] = best
+        rows[start:stop] = found
+    return cosines, rows
+
+
+def _best(
+    queries: Tensor, bank: Tensor, own: Tensor | None, k: int, bank_rows: int
+) -> tuple[Tensor, Tensor]:
+    """Running best k of one block of unit queries over all blocks of the bank."""
+    best = queries.new_empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    for start in range(0, len(bank), bank_rows):
+        block = _unit(bank[start : start + bank_rows], queries.device)
+        cosines = queries @ block.T  # (query_rows, bank_rows)
+        if own is not None:
+            column = own - start
+            here = (column >= 0) & (column < len(block))
+            cosines[here.nonzero()[:, 0], column[here]] = -torch.inf
+        top, columns = cosines.topk(min(k, len(block)), dim=1)
+        best = torch.cat([best, top], dim=1)  # (query_rows, up to 2k)
+        rows = torch.cat([rows, columns + start], dim=1)
+        best, order = best.topk(min(k, best.shape[1]), dim=1)
+        rows = rows.gather(1, order)
+    return best, rows
+
+
+def _unit(features: Tensor, device: torch.device | str) -> Tensor:
+    return F.normalize(features.to(device, torch.float32), dim=1)
+
+
+def _share_right(
+    cosines: Tensor, votes: Tensor, truth: Tensor, temperature: float, num_classes: int
+) -> float:
+    # relative to the nearest neighbour: the same winner, and no overflow at low temperature
+    weights = ((cosines - cosines[:, :1]) / temperature).exp()  # (n, k)
+    scores = torch.zeros(len(cosines), num_classes).scatter_add_(1, votes, weights)
+    return (scores.argmax(dim=1) == truth).double().mean().item()
+
+
+def _classes(labels: Labels, images: int, num_classes: int, what: str) -> Tensor:
+    known = require(labels, images=images, what=what)
+    if int(known.max()) >= num_classes:
+        raise DataError(
+            f"Label {int(known.max())} of {what} is not below num_classes={num_classes}. Train and "
+            "test labels must index one list of classes; give its length."
+        )
+    return known
+
+
+def _check(k: int, temperature: float) -> None:
+    if k < 1:
+        raise RecipeError(f"k={k} neighbours can't vote: k must be at least 1, usually 20 to 200.")
+    if temperature <= 0:
+        raise RecipeError(f"temperature={temperature} of kNN must be above 0, usually 0.1.")

@@ -1,0 +1,43 @@
+"""Labels as every protocol that compares predictions with them needs them."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from squint.errors import DataError
+
+Labels = Int[np.ndarray, " rows"] | Int[Tensor, " rows"] | None
+"""Class per image, from 0; None where a source has no labels."""
+
+
+def require(labels: Labels, *, images: int, what: str) -> Int[Tensor, " rows"]:
+    """Labels as int64 on the CPU, one per image.
+
+    Args:
+        labels: as the source gives them.
+        images: how many there must be.
+        what: the images' name in messages, for instance "the train split".
+
+    Raises:
+        DataError: there are none, or some images lack one.
+    """
+    if labels is None:
+        raise DataError(
+            f"{_capital(what)} has no labels, but this protocol counts how often predicted and "
+            "true class agree. Sort the images into one folder per class, or choose a protocol "
+            "that needs none, such as compression."
+        )
+    known = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
+    assert len(known) == images, f"{len(known)} labels for {images} images of {what}"
+    missing = int((known < 0).sum())
+    if missing or not images:
+        raise DataError(
+            f"{missing} of {images} images of {what} have no label; every image needs one, and at "
+            "least one image is needed. Evaluate on the labelled images only."
+        )
+    return known
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
