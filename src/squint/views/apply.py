@@ -91,7 +91,7 @@ def _finish(x: Image, look: Look, view: View) -> Image:
         _where(look.blur, x, partial(blur, padding=view.blur.padding), look.sigma)
     if view.solarize > 0:
         _where(look.solarize, x, color.solarize)
-    return x.clamp_(0, 1)  # blurring rounds
+    return x
 
 
 def _jitter(x: Image, look: Look, jitter: Jitter) -> None:
@@ -126,11 +126,21 @@ def _where(
     chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
 ) -> None:
     """Overwrites the chosen images with `operation` of them, clipped to 0..1."""
-    if x.device.type == "cpu":
-        rows = chosen.nonzero()[:, 0]
-        changed = operation(x.index_select(0, rows), *(s[rows] for s in strength))
-        x.index_copy_(0, rows, changed.clamp_(0, 1))
-    else:
-        # Counting the chosen images would stop the host until the device is done: change all.
-        changed = operation(x, *strength).clamp_(0, 1)
-        torch.where(chosen[:, None, None, None], changed, x, out=x)
+    # Counting the chosen images would stop the host until another device is done: change all.
+    change = _change_chosen if x.device.type == "cpu" else _change_all
+    change(chosen, x, operation, *strength)
+
+
+def _change_chosen(
+    chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
+) -> None:
+    rows = chosen.nonzero()[:, 0]
+    changed = operation(x.index_select(0, rows), *(s[rows] for s in strength))
+    x.index_copy_(0, rows, changed.clamp_(0, 1))
+
+
+def _change_all(
+    chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
+) -> None:
+    changed = operation(x, *strength).clamp_(0, 1)
+    torch.where(chosen[:, None, None, None], changed, x, out=x)

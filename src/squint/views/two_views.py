@@ -73,8 +73,8 @@ class TwoViews:
     ) -> UInt8[Tensor, "2 c s s"]:
         """The crops of both views of one image, resized but not yet flipped, for `finish`.
 
-        Runs in a loader worker. Same boxes as the packed path; pixels are rounded to whole grey
-        levels here.
+        Runs in a loader worker. Same boxes as the packed path; pixels differ from it by rounding
+        to whole grey levels, and by a few levels where bicubic overshoots black or white.
         """
         return torch.stack(
             [
