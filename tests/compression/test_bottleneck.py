@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import golden
 import oracles
 from ranks import RankPool
 from squint.compression import CEB, Open
+from squint.compression.bottleneck import Residual, _check_choice
 from squint.errors import RecipeError
 from squint.ops import gather, vmf
 from squint.ops.contrast import info_cap_nats, nt_xent
@@ -262,6 +264,12 @@ def test_price_scales_with_beta_and_is_constant_by_default() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         CEB(**settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_unknown_choice_lists_the_known_ones() -> None:
+    """By the check itself: shape and type checks of the tests would refuse it before."""
+    with pytest.raises(RecipeError, match=r"residual='exact' is unknown.*closed_form, sampled"):
+        _check_choice("residual", "exact", get_args(Residual))
 
 
 def test_setting_shows_when_printed() -> None:

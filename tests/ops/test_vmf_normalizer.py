@@ -138,10 +138,14 @@ def test_second_derivatives_are_refused_rather_than_wrong() -> None:
 
 @pytest.mark.parametrize("kappa", (-1.0, float("inf"), float("nan")))
 def test_impossible_concentrations_are_refused(kappa: float) -> None:
-    with pytest.raises(RecipeError, match="finite number >= 0"):
-        vmf.log_normalizer(kappa, 8)
+    mu = torch.eye(8)[:1]
+    for attempt in (vmf.log_normalizer, lambda kappa, _: vmf.sample(mu, kappa)):
+        with pytest.raises(RecipeError, match="finite number >= 0"):
+            attempt(kappa, 8)
 
 
 def test_a_sphere_needs_two_dimensions() -> None:
     with pytest.raises(RecipeError, match="dim=1"):
         vmf.entropy(1.0, 1)
+    with pytest.raises(RecipeError, match="dim=1"):
+        vmf.sample(torch.ones(1, 1), 1.0)

@@ -33,7 +33,7 @@ def nt_xent(
 
     Without keys, anchors are their own candidates: SimCLR. With the mean directions of the
     codes as keys and temperature = 1/kappa_b it is C-SimCLR's -I(Y;Z) + log(2m - 1), since
-    log b(z|y) = kappa_b z.y + const (Lee et al. 2021, section 3).
+    log b(z|y) = kappa_b z.y + const (Lee et al. 2021).
 
     # differs from the released code of SimCLR and C-SimCLR: those add the two directions, so
     # their loss is 2 times this one. This is the paper's mean over 2n anchors.
@@ -91,8 +91,8 @@ def top1(
 def info_cap_nats(global_batch: int) -> float:
     """The most I(Y;Z) that NT-Xent can show: log(2m - 1) nats, for m images in the global batch.
 
-    The bound is `info_nats = info_cap_nats - nt_xent` (Lee et al. 2021, eq. 6; van den Oord et
-    al. 2018): it can't see more than the log of the number of candidates.
+    `info_nats = info_cap_nats - nt_xent` is a lower bound of I(Y;Z) (van den Oord et al. 2018),
+    and can't exceed the log of the number of candidates.
     """
     return math.log(2 * global_batch - 1)
 

@@ -13,7 +13,9 @@ kappa = 0 and of differences of nearly equal numbers:
    A_dim = kappa / (dim + kappa A_{dim+2}),   log C_dim = log C_{dim+2} + log(2 pi A_dim / kappa).
 
 Everything is float64: there is one kappa for a whole batch, or one per image, so it costs
-nothing beside the codes.
+nothing beside the codes. Worst error against 50-digit arithmetic, dim 2 to 4096, kappa 0 to
+1e6: log C + kappa and entropy 3e-13 nats (dim <= 256) and 5e-12 nats (4096), A 2e-14, 1 - A
+2e-13, dA/dkappa 4e-13 of their value. Results in float32 are these, rounded.
 """
 
 import math
@@ -57,19 +59,31 @@ def constants(kappa: float | Tensor, dim: int) -> Constants:
     tensors of any device as numbers do.
 
     Raises:
+        RecipeError: As `check_law`.
+    """
+    check_law(kappa, dim)
+    if isinstance(kappa, Tensor):
+        return Constants(*_Law.apply(kappa.to(torch.float64), dim))  # pyright: ignore
+    numbers = _constants_of_number(float(kappa), dim)
+    return Constants(*(torch.tensor(x, dtype=torch.float64, device="cpu") for x in numbers))
+
+
+def check_law(kappa: float | Tensor, dim: int) -> None:
+    """Refuse a law that does not exist.
+
+    Raises:
         RecipeError: dim < 2, or kappa is a number below 0 or not finite. (Values of tensors
             aren't looked at: that would wait for the device.)
     """
     if dim < 2:
-        raise RecipeError(f"dim={dim}: a sphere of directions needs at least 2 dimensions.")
-    if isinstance(kappa, Tensor):
-        return Constants(*_Law.apply(kappa.to(torch.float64), dim))  # pyright: ignore
-    if not 0 <= kappa < math.inf:
         raise RecipeError(
-            f"kappa={kappa}: the concentration of a von Mises-Fisher law is a finite number >= 0."
+            f"dim={dim}: a sphere of directions needs at least 2 dimensions. Use wider codes."
         )
-    numbers = _constants_of_number(float(kappa), dim)
-    return Constants(*(torch.tensor(x, dtype=torch.float64, device="cpu") for x in numbers))
+    if not isinstance(kappa, Tensor) and not 0 <= kappa < math.inf:
+        raise RecipeError(
+            f"kappa={kappa}: the concentration of a von Mises-Fisher law is a finite number >= 0. "
+            "Use 0 for the uniform law; larger is narrower."
+        )
 
 
 @lru_cache(maxsize=256)
@@ -114,11 +128,11 @@ def _evaluate(kappa: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _expand(kappa: Tensor, nu: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_evaluate`, by the uniform expansion for large nu (Olver; DLMF 10.41.3, 10.41.10).
 
-    With r = hypot(nu, kappa), t = nu / r and `tail` the log of the expansion's sum:
+    With r = sqrt(nu^2 + kappa^2), t = nu / r and `tail` the log of the expansion's sum:
     log I_nu = r + nu log(kappa / (nu + r)) - log(2 pi r) / 2 + tail.
     `turn` and `turn2` are t d/dt of tail, once and twice.
     """
-    r = torch.hypot(kappa, kappa.new_tensor(nu))
+    r = torch.sqrt(kappa.square() + nu**2)
     t2 = (nu / r).square()
     tail, turn, turn2 = _tail(1 / r, t2)
     scaled = (

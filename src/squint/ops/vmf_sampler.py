@@ -15,6 +15,7 @@ from torch import Tensor
 
 from squint.errors import RecipeError
 from squint.ops.precision import at_least_float32
+from squint.ops.vmf_normalizer import check_law
 
 PROPOSALS = 32
 """Tries per row. Each is accepted with probability >= 0.658 for every dim and kappa, so that
@@ -62,7 +63,7 @@ def sample(
 ) -> Float[Tensor, "n d"]:
     """One unit vector per row from vMF(mu, kappa), in at least float32.
 
-    Ulrich 1984 with Wood's (1994) correction for the cosine w = mu.z, then a Householder
+    Rejection for the cosine w = mu.z (Ulrich 1984 as corrected by Wood 1994), then a Householder
     reflection that takes the first axis e_1 to mu. kappa = 0 gives the uniform law.
 
     Differentiable in mu only, through the reflection. kappa gets no gradient: the branch that
@@ -76,12 +77,11 @@ def sample(
         noise: Use this noise instead of drawing: the result is then a function of its inputs.
 
     Raises:
-        RecipeError: Both `generator` and `noise`, or fewer than 2 dimensions.
+        RecipeError: Both `generator` and `noise`, or a law that `check_law` refuses.
     """
     mu = at_least_float32(mu)
     n, dim = mu.shape
-    if dim < 2:
-        raise RecipeError(f"dim={dim}: a sphere of directions needs at least 2 dimensions.")
+    check_law(kappa, dim)
     if noise is None:
         noise = draw(n, dim, generator=generator, device=mu.device, dtype=mu.dtype)
     elif generator is not None:
@@ -97,7 +97,8 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
     et al. 2018, algorithm 1). It grows as 1/|e_1 - mu| near e_1, as the reflection itself turns
     there from one row to the next.
     """
-    first = F.one_hot(torch.zeros((), dtype=torch.int64), mu.shape[1]).to(mu)  # (d,)
+    first = mu.new_zeros(mu.shape[1])  # (d,)
+    first[0] = 1
     u = F.normalize(first - mu, dim=1)
     return F.normalize(base - 2 * (base * u).sum(dim=1, keepdim=True) * u, dim=1)
 
@@ -105,13 +106,13 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
 @torch.no_grad()
 def _around_first_axis(kappa: float | Tensor, noise: Noise) -> Tensor:
     """Unit rows (n, d) from vMF(e_1, kappa)."""
-    gap = _cosine_gap(kappa, noise)[:, None]  # (n, 1)
+    gap = _accepted_gap(kappa, noise)[:, None]  # (n, 1)
     away = torch.sqrt(gap * (2 - gap))  # sine of the angle to e_1
     return torch.cat((1 - gap, away * noise.tangent), dim=1)  # (n, d)
 
 
-def _cosine_gap(kappa: float | Tensor, noise: Noise) -> Tensor:
-    """1 - w for the cosine w = mu.z of each row, shape (n,): Ulrich 1984, algorithm VM.
+def _accepted_gap(kappa: float | Tensor, noise: Noise) -> Tensor:
+    """1 - w for the cosine w = mu.z of each row, shape (n,): Wood 1994, algorithm VM*.
 
     The published form computes w near 1 and accepts by the difference of two numbers of size
     kappa. In terms of 1 - w and of delta = w - x0 (x0: where the acceptance ratio peaks)
