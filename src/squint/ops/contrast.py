@@ -35,8 +35,8 @@ def nt_xent(
     codes as keys and temperature = 1/kappa_b it is C-SimCLR's -I(Y;Z) + log(2m - 1), since
     log b(z|y) = kappa_b z.y + const (Lee et al. 2021).
 
-    # differs from the released code of SimCLR and C-SimCLR: those add the two directions, so
-    # their loss is 2 times this one. This is the paper's mean over 2n anchors.
+    The released codes of SimCLR and C-SimCLR add the two directions instead of averaging over
+    2n anchors as eq. 1 does: their loss, and its gradient, is exactly twice this one.
 
     Args:
         z1: Anchors of view 1.
@@ -49,6 +49,7 @@ def nt_xent(
     with full_precision(z1):
         forward = _pick(z1, keys2, keys1, own, temperature)
         backward = _pick(z2, keys1, keys2, own, temperature)
+    # differs from the released code: the mean of both directions, not their sum
     return (F.cross_entropy(forward, own) + F.cross_entropy(backward, own)) / 2
 
 

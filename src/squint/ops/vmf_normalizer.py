@@ -63,7 +63,7 @@ def constants(kappa: float | Tensor, dim: int) -> Constants:
     """
     check_law(kappa, dim)
     if isinstance(kappa, Tensor):
-        return Constants(*_Law.apply(kappa.to(torch.float64), dim))  # pyright: ignore
+        return Constants(*_Law.apply(kappa.to(torch.float64), dim))
     numbers = _constants_of_number(float(kappa), dim)
     return Constants(*(torch.tensor(x, dtype=torch.float64, device="cpu") for x in numbers))
 
@@ -89,7 +89,7 @@ def check_law(kappa: float | Tensor, dim: int) -> None:
 @lru_cache(maxsize=256)
 def _constants_of_number(kappa: float, dim: int) -> tuple[float, ...]:
     on_cpu = torch.tensor(kappa, dtype=torch.float64, device="cpu")
-    return tuple(x.item() for x in _Law.apply(on_cpu, dim))  # pyright: ignore
+    return tuple(x.item() for x in _Law.apply(on_cpu, dim))
 
 
 class _Law(torch.autograd.Function):
