@@ -1,9 +1,11 @@
 """What every test folder shares; `golden.py` and `ranks.py` beside this file are importable."""
 
 import pytest
+import torch
 
 from ranks import RankPool
 
+torch.set_num_threads(1)  # tiny tensors: a second thread only waits, longest on a busy machine
 _POOL = RankPool()
 
 

@@ -102,7 +102,7 @@ def _pretrain(arguments: list[str]) -> None:
 
         recipe: Annotated[Recipe, tyro.conf.arg(name="")]
         data: str
-        """Images: a directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
         out: Path
         """Run folder to make."""
         overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -79,6 +79,13 @@ class Run:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
+    def evaluation(self) -> dict[str, Any]:
+        """What evaluation.json holds; {} before the first evaluation."""
+        try:
+            return json.loads((self.path / "evaluation.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
     def state(self) -> dict[str, Any]:
         """The last checkpoint's content on the CPU, loaded with weights_only=True.
 

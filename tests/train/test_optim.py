@@ -1,49 +1,30 @@
 """LARS against the official codes; which parameters decay; bit-exact resume."""
 
 import copy
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from golden import cases
 from squint.errors import RecipeError
 from squint.train import optim
 from squint.train.optim import LARS
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-CASES = [
-    *(("lars_simclr_cvr", f"cvr0{i}") for i in range(4)),
-    *(("lars_byol", f"byol{i}") for i in range(3)),
-    *(("lars_mocov3", f"mocov3_{i}") for i in range(2)),
-]
 FORMS = {"lars_simclr_cvr": "simclr", "lars_byol": "byol", "lars_mocov3": "mocov3"}
 
 
-def golden(file, case):
-    """Settings and arrays of one golden case, arrays by field name."""
-    path = GOLDEN / f"{file}.npz"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    with np.load(path) as arrays:
-        meta = json.loads(str(arrays["__meta__"]))[case]
-        prefix = f"{case}/"
-        fields = {k.removeprefix(prefix): arrays[k] for k in arrays.files if k.startswith(prefix)}
-    return meta, {name: torch.from_numpy(value) for name, value in fields.items()}
-
-
-@pytest.mark.parametrize(("file", "case"), CASES)
-def test_lars_equals_official(file, case):
-    meta, fields = golden(file, case)
-    params = [nn.Parameter(fields[key]) for key in sorted(fields) if key.endswith("_init")]
+@pytest.mark.parametrize("case", [case for file in FORMS for case in cases(file)])
+def test_lars_equals_official(case):
+    meta, form = case.settings, FORMS[case.file]
+    count = len(meta.get("names", meta.get("shapes")))
+    params = [nn.Parameter(case[f"p{i}_init"]) for i in range(count)]
     excluded = [i for i, name in enumerate(meta.get("names", [])) if name in meta["excluded"]]
     groups = [
         {"params": [p for i, p in enumerate(params) if i not in excluded]},
         {"params": [params[i] for i in excluded], "weight_decay": 0.0, "adapt": False},
     ]
-    form = FORMS[file]
     optimizer = LARS(
         groups if excluded else params,
         float(np.float32(meta["lr"])) if form == "simclr" else meta["lr"],
@@ -55,10 +36,10 @@ def test_lars_equals_official(file, case):
     )
     for step in range(meta["steps"]):
         for i, param in enumerate(params):
-            param.grad = fields[f"p{i}_grad{step}"].clone()
+            param.grad = case[f"p{i}_grad{step}"]
         optimizer.step()
         for i, param in enumerate(params):
-            expected = fields[f"p{i}_after{step}"]
+            expected = case[f"p{i}_after{step}"]
             torch.testing.assert_close(param.data, expected, rtol=1e-10, atol=1e-14)
 
 

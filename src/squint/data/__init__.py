@@ -6,7 +6,7 @@
 from squint.data.cache import Packed, pack
 from squint.data.decode import Unreadable
 from squint.data.images import Images
-from squint.data.order import order
+from squint.data.order import Plan, order
 from squint.data.preflight import check
 from squint.data.quarantine import Bad, Quarantine
 from squint.data.source import open_source
@@ -15,6 +15,7 @@ __all__ = [
     "Bad",
     "Images",
     "Packed",
+    "Plan",
     "Quarantine",
     "Unreadable",
     "check",

@@ -2,9 +2,8 @@
 
 `.npy`: the images. `.npz`: `images` or `x`, with `labels` or `y` if there are any; or splits,
 `x_train` with `y_train`, and `x_val`, `x_test` likewise. Images are uint8 or uint16, (N, h, w) or
-(N, h, w, c) with c = 1, 3 or 4 (alpha); labels are whole numbers (below 0:
-none) or texts, (N,) or (N, 1).
-A `.npy` is memory-mapped; an `.npz` is held in memory.
+(N, h, w, c) with c = 1, 3 or 4 (alpha); labels are whole numbers (below 0: none) or texts, (N,) or
+(N, 1). A `.npy` is memory-mapped; an `.npz` is held in memory.
 """
 
 import functools
@@ -92,14 +91,15 @@ def _member(path: Path, key: str, _version: str) -> np.ndarray:
     """An array of the file, kept per process; `_version` tells a rewritten file from the old."""
     if not key:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return arrays[key]
 
 
 def _keys(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".npy":
         return ("",)
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, because numpy leaves the file of a damaged archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return tuple(arrays.files)
 
 

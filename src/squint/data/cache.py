@@ -104,7 +104,7 @@ def _common_shape(images: Images) -> _Shape | None:
         DataError: If no image of the source can be read.
     """
     shape: _Shape | None = None
-    for index in np.unique(np.linspace(0, len(images) - 1, _PROBES).astype(np.int64)):
+    for index in np.unique(np.linspace(0, len(images) - 1, _PROBES).astype(np.int64)).tolist():
         with contextlib.suppress(Unreadable):
             height, width, channels = images.read(index).shape
             if max(height, width) > LARGEST_SIDE or shape not in (None, (height, width, channels)):
@@ -184,10 +184,11 @@ def _opened(path: Path, shape: _Shape, total: int) -> _Block | None:
             file.seek(pixels.offset + pixels.nbytes)
             trailer = json.loads(file.read())
         bad = [(int(index), str(reason)) for index, reason in trailer["bad"]]
-        if pixels.shape != (total - len(bad), *shape) or not _intact(pixels, trailer["checks"]):
+        checks = [(int(count), int(check)) for count, check in trailer["checks"]]
+        if pixels.shape != (total - len(bad), *shape) or not _intact(pixels, checks):
             return None
     # Whatever is wrong with it, a cache that can't be read is written anew.
-    except (OSError, ValueError, TypeError, KeyError, EOFError):
+    except (OSError, ValueError, TypeError, LookupError, EOFError):
         return None
     return _Block(pixels, bad)
 

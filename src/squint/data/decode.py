@@ -18,6 +18,7 @@ below 8 px, more pixels than Pillow's bomb limit, 32-bit integers beyond 16 bits
 (no agreed range). A truncated file is never filled up with grey.
 """
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -85,12 +86,14 @@ def inspect(raw: Raw) -> None:
         raise Unreadable(_reason(error, raw)) from error
 
 
-def _opened(raw: Raw) -> Image.Image:
+def _opened(raw: Raw) -> contextlib.AbstractContextManager[Image.Image]:
+    if isinstance(raw, Image.Image):
+        return contextlib.nullcontext(raw)  # not ours to close
     if isinstance(raw, bytes):
         return Image.open(io.BytesIO(raw))
     if isinstance(raw, Path):
         return Image.open(raw)
-    return Image.fromarray(_eight_bit(raw)) if isinstance(raw, np.ndarray) else raw
+    return Image.fromarray(_eight_bit(raw))
 
 
 def _eight_bit(array: np.ndarray) -> np.ndarray:

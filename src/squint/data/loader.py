@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from squint.data.decode import Unreadable
 from squint.data.images import Images
-from squint.data.order import order
+from squint.data.order import Plan
 from squint.data.quarantine import Bad, Quarantine, allowed
-from squint.errors import DataError, RecipeError
 from squint.shapes import Pixels, Rows
 
 
@@ -43,57 +42,6 @@ class FileBatch(NamedTuple):
 
 Transform = Callable[[Tensor, int, int], Any]
 """From pixels (c, h, w) uint8, the image's row and the epoch to a tree of tensors."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Which images each step of a run shows on one rank.
-
-    An epoch shows every image at most once; the images left over after the last whole batch wait
-    for the next epoch's order.
-    """
-
-    images: int
-    """Number of images in the source."""
-    batch_size: int
-    """Images per step over all ranks."""
-    seed: int
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.batch_size > self.images:
-            raise DataError(
-                f"batch_size={self.batch_size} is larger than the source, which has {self.images} "
-                "readable images. An epoch needs at least one whole batch. Lower --batch-size to "
-                f"{self.images} or less, or add images."
-            )
-        if self.batch_size < 1 or self.batch_size % self.world_size:
-            raise RecipeError(
-                f"batch_size={self.batch_size} can't be split over {self.world_size} ranks: it is "
-                "global and must be a positive multiple of their number. Choose "
-                f"{max(1, round(self.batch_size / self.world_size)) * self.world_size}."
-            )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches per epoch."""
-        return self.images // self.batch_size
-
-    def epoch(self, step: int) -> int:
-        """The epoch a step of the run belongs to, from 0."""
-        return step // self.steps_per_epoch
-
-    def steps(self, first_step: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """Epoch and this rank's indices, (n,) int64, for `first_step` and every step after it."""
-        share = self.batch_size // self.world_size
-        first_epoch, step = divmod(first_step, self.steps_per_epoch)
-        for epoch in count(first_epoch):
-            shuffled = order(self.seed, epoch, self.images)  # (images,)
-            for k in range(step, self.steps_per_epoch):
-                first = k * self.batch_size + self.rank * share
-                yield epoch, shuffled[first : first + share]
-            step = 0
 
 
 class PackedLoader:

@@ -1,4 +1,4 @@
-"""Images of a source as batches of encoder inputs, with their labels."""
+"""From a source to what a protocol compares: features with labels, or pairs of held-out views."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,106 +6,162 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from squint.data import Images, Packed, Unreadable, pack
+from squint.data import Images, Unreadable, order, pack
 from squint.errors import DataError
-
-Transform = Callable[[Tensor], Tensor]
+from squint.evaluate.features import extract
+from squint.shapes import Image
+from squint.views import TwoViews
+from squint.views.recipes import ViewsConfig
+from squint.views.two_views import eval_view
 
 HELD_OUT = 0.2
 """Share of the images that is tested where the source has no test split."""
+BATCH = 500
+"""Images that pass through an encoder at once."""
 
 _THREADS = 8
 _TEST_SPLITS = ("test", "val", "valid", "validation")
 
 
 class Halves(NamedTuple):
-    """What is learned from and what is tested, and how they were told apart."""
+    """What is learned from, what is tested, and how they were told apart."""
 
     train: Images
     test: Images
     note: str
 
 
-def halves(images: Images, *, seed: int = 0) -> Halves:
-    """The source's own train and test splits, or a random fifth of all images as the test part.
+def halves(images: Images) -> Halves:
+    """The source's own train and test splits, or a random fifth of all images as the test part."""
+    tests = [name for name in _TEST_SPLITS if name in images.splits]
+    if "train" in images.splits and tests:
+        return Halves(
+            images.split("train"), images.split(tests[0]), f"test on the {tests[0]} split"
+        )
+    shuffled = order(0, 0, len(images))
+    cut = max(1, round(HELD_OUT * len(images)))
+    note = (
+        f"test on {HELD_OUT:.0%} of the images chosen at random; the source has no train and test "
+        "splits, so pretraining may have seen them, without labels"
+    )
+    return Halves(images.select(shuffled[cut:]), images.select(shuffled[:cut]), note)
+
+
+class Labelled(NamedTuple):
+    """Features of the readable images, and their labels."""
+
+    features: Float[Tensor, "k f"]
+    labels: Int[Tensor, " k"]
+
+
+def labelled_features(
+    encoder: nn.Module,
+    images: Images,
+    views: ViewsConfig,
+    *,
+    device: torch.device,
+    limit: int | None = None,
+) -> Labelled:
+    """Features of the evaluation view of every image, or of at most `limit` chosen at random.
 
     Raises:
-        DataError: the source has no labels.
+        DataError: the images have no labels, or too many can't be read.
     """
-    if "train" in images.splits and (names := [n for n in _TEST_SPLITS if n in images.splits]):
-        parts = Halves(images.split("train"), images.split(names[0]), f"{names[0]} split")
-    else:
-        shuffled = np.random.default_rng(seed).permutation(len(images))
-        cut = max(1, round(HELD_OUT * len(images)))
-        note = (
-            f"{HELD_OUT:.0%} of all images, chosen at random (seed {seed}); the source has no test "
-            "split, so pretraining may have seen them, without labels"
+    if images.labels is None:
+        raise DataError(
+            f"{images.name} has no labels, and accuracy needs them. Sort the images into one "
+            "folder per class, or give a labelled source with --data."
         )
-        parts = Halves(
-            images.select(np.sort(shuffled[cut:])), images.select(np.sort(shuffled[:cut])), note
-        )
-    for part in parts[:2]:
-        if part.labels is None:
-            raise DataError(
-                f"{part.name} has no labels, and accuracy needs them. Arrange the images in one "
-                "folder per class, or give a labelled source with --data."
-            )
-    return parts
+    stock = _stock(images, limit)
+    transform = eval_view(views)
+    readable = torch.ones(len(stock.images), dtype=torch.bool)
+
+    def batches() -> Iterator[Tensor]:
+        if stock.pixels is not None:
+            yield from (transform(pixels) for _, pixels in _from_memory(stock))
+            return
+        for rows, views_of_images, good in _from_files(stock, lambda image, _: transform(image)):
+            readable[rows] = good
+            yield views_of_images
+
+    features = extract(encoder, batches(), count=len(stock.images), device=device)
+    labels = torch.from_numpy(stock.images.labels)
+    return Labelled(features[readable], labels[readable])
 
 
-class Inputs:
-    """One part of a source, ready to be fed to an encoder; unreadable images are left out."""
+def view_pairs(
+    images: Images, views: ViewsConfig, *, device: torch.device, limit: int
+) -> Iterator[tuple[Image, Image]]:
+    """Two training views of each of at most `limit` images, in batches of `BATCH` (or all at once).
 
-    def __init__(self, images: Images, *, max_unreadable_percent: float = 1.0) -> None:
-        self._packed: Packed | None = pack(images, max_unreadable_percent=max_unreadable_percent)
-        self.images = self._packed.images if self._packed else images
-        """Those that are fed; after `batches` has run through, exactly those."""
+    They are the views of epoch 0 under seed 0, whatever the run used; images left over after the
+    last whole batch are not shown, and an unreadable one is black.
+    """
+    two_views = TwoViews(views, seed=0)
+    stock = _stock(images, limit)
+    if stock.pixels is not None:
+        for rows, pixels in _from_memory(stock):
+            if len(rows) == min(BATCH, len(stock.images)):
+                yield two_views(pixels.to(device), rows, 0)
+        return
+    for rows, crops, _ in _from_files(stock, lambda image, row: two_views.crops(image, row, 0)):
+        if len(rows) == min(BATCH, len(stock.images)):
+            yield two_views.finish(crops.to(device), rows, 0)
 
-    @property
-    def labels(self) -> Tensor:
-        """(n,) label of each image."""
-        labels = self.images.labels
-        assert labels is not None, "halves() has checked that there are labels"
-        return torch.from_numpy(labels)
 
-    def pixels(self, transform: Transform, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of (index (n,), transformed images); all of them, in order."""
-        if self._packed is not None:
-            yield from self._from_memory(transform, size)
-        else:
-            yield from self._from_files(transform, size)
+class _Stock(NamedTuple):
+    """Some images of a source, and their pixels if they are small."""
 
-    def _from_memory(self, transform: Transform, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        assert self._packed is not None, "only called on packed images"
-        for first in range(0, len(self.images), size):
-            chunk = np.ascontiguousarray(self._packed.pixels[first : first + size])  # (n, h, w, c)
-            pixels = torch.from_numpy(chunk).permute(0, 3, 1, 2)  # (n, c, h, w)
-            yield torch.arange(first, first + len(chunk)), transform(pixels)
+    images: Images
+    pixels: np.ndarray | None
+    rows: np.ndarray
+    """(k,) row of each image in `pixels`."""
 
-    def _from_files(self, transform: Transform, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        def read(index: int) -> Tensor | None:
-            try:
-                pixels = self.images.read(index)  # (h, w, c)
-            except Unreadable:
-                return None
-            return transform(torch.from_numpy(pixels.copy()).permute(2, 0, 1))  # (c, s, s)
 
-        kept: list[int] = []
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for start in range(0, len(self.images), size):
-                group = range(start, min(start + size, len(self.images)))
-                read_ones = [
-                    (index, image)
-                    for index, image in zip(group, threads.map(read, group), strict=True)
-                    if image is not None
-                ]
-                if read_ones:
-                    first = len(kept)
-                    kept.extend(index for index, _ in read_ones)
-                    yield (
-                        torch.arange(first, len(kept)),
-                        torch.stack([image for _, image in read_ones]),  # (n, c, s, s)
-                    )
-        self.images = self.images.select(kept)
+def _stock(images: Images, limit: int | None) -> _Stock:
+    packed = pack(images)
+    images = packed.images if packed else images
+    rows = np.arange(len(images))
+    if limit is not None and limit < len(rows):
+        rows = np.sort(order(0, 0, len(rows))[:limit])
+        images = images.select(rows)
+    return _Stock(images, np.asarray(packed.pixels) if packed else None, rows)
+
+
+def _from_memory(stock: _Stock) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows (n,) and pixels (n, c, h, w) of every image."""
+    assert stock.pixels is not None, "only for packed images"
+    for start in range(0, len(stock.rows), BATCH):
+        chunk = stock.pixels[stock.rows[start : start + BATCH]]  # (n, h, w, c)
+        pixels = torch.from_numpy(chunk).permute(0, 3, 1, 2).contiguous()  # (n, c, h, w)
+        yield torch.arange(start, start + len(chunk)), pixels
+
+
+def _from_files(
+    stock: _Stock, transform: Callable[[Tensor, int], Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows (n,), transformed images (n, …), and which could be read; the others are zeros."""
+
+    def read(row: int) -> Tensor | None:
+        try:
+            pixels = stock.images.read(row)  # (h, w, c)
+        except Unreadable:
+            return None
+        return transform(torch.from_numpy(pixels.copy()).permute(2, 0, 1), row)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for start in range(0, len(stock.images), BATCH):
+            rows = range(start, min(start + BATCH, len(stock.images)))
+            read_ones = list(threads.map(read, rows))
+            good = torch.tensor([image is not None for image in read_ones])
+            blank = next((torch.zeros_like(i) for i in read_ones if i is not None), None)
+            if blank is None:
+                raise DataError(
+                    f"None of {len(rows)} images of {stock.images.name} in a row can be read. "
+                    "Check the source; `squint pretrain` lists unreadable images."
+                )
+            images = torch.stack([blank if image is None else image for image in read_ones])
+            yield torch.tensor(rows), images, good

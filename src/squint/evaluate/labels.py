@@ -7,7 +7,7 @@ from torch import Tensor
 
 from squint.errors import DataError
 
-Labels = Int[np.ndarray, " rows"] | Int[Tensor, " rows"] | None
+Labels = Int[np.ndarray, " _"] | Int[Tensor, " _"] | None
 """Class per image, from 0; None where a source has no labels."""
 
 

@@ -5,13 +5,14 @@ cropped by workers and finished on the device. Both give the same views for the 
 (seed, epoch, image).
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from squint import runs
 from squint.data import Bad, Images, Packed, check, pack
-from squint.data.loader import PackedLoader
+from squint.data.loader import FileLoader, PackedBatch, PackedLoader
 from squint.errors import DataError
 from squint.recipe import Recipe
 from squint.shapes import Image
@@ -62,37 +63,53 @@ class Feed:
     """Batches of two views, from any step on; a function of (seed, step) alone."""
 
     def __init__(self, readable: Readable, recipe: Recipe, runtime: Runtime) -> None:
-        train = recipe.train
-        self._views = TwoViews(recipe.views, seed=train.seed)
-        self._steps_per_epoch = recipe.steps_per_epoch(len(readable.images))
-        self._bad = readable.bad
+        self._views = TwoViews(recipe.views, seed=recipe.train.seed)
         self._runtime = runtime
-        self._loader = PackedLoader(
-            readable.packed.pixels,
-            batch_size=train.batch_size,
-            seed=train.seed,
-            rank=runtime.rank,
-            world_size=runtime.world_size,
-            device=runtime.device,
-        )
+        self._bad = readable.bad
+        place: dict[str, Any] = {
+            "batch_size": recipe.train.batch_size,
+            "seed": recipe.train.seed,
+            "rank": runtime.rank,
+            "world_size": runtime.world_size,
+            "device": runtime.device,
+        }
+        if readable.packed is not None:
+            self._loader = PackedLoader(readable.packed.pixels, **place)
+        else:
+            self._loader = FileLoader(
+                readable.images,
+                self._views.crops,
+                workers=_workers(recipe.train.workers, runtime.world_size),
+                max_unreadable_percent=recipe.data.max_unreadable_percent,
+                **place,
+            )
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """The batch of `first_step` and of every step after it, without end."""
-        for step, (index, pixels) in enumerate(self._loader.batches(first_step), first_step):
-            first, second = self._views(pixels, index, step // self._steps_per_epoch)
-            yield Batch((self._laid_out(first), self._laid_out(second)), self._loader.wait_seconds)
+        loader = self._loader
+        for step, batch in enumerate(loader.batches(first_step), first_step):
+            epoch = loader.plan.epoch(step)
+            if isinstance(batch, PackedBatch):
+                views = self._views(batch.pixels, batch.index, epoch)
+            else:
+                views = self._views.finish(batch.data, batch.rows, epoch)
+            first, second = map(self._laid_out, views)
+            yield Batch((first, second), loader.wait_seconds)
 
     def write_quarantine(self, path: Path) -> None:
-        """Write the images that could not be read, if there are any."""
-        if self._bad:
+        """Write the images that could not be read so far, if there are any."""
+        met = self._loader.quarantine if isinstance(self._loader, FileLoader) else ()
+        lines = {f"{bad.path}\t{bad.reason}\n": None for bad in (*self._bad, *met)}
+        if lines:
             with runs.replacing(path) as temporary:
-                temporary.write_text("".join(f"{bad.path}\t{bad.reason}\n" for bad in self._bad))
+                temporary.write_text("".join(lines))
 
     def _laid_out(self, images: Image) -> Image:
         return images.contiguous(memory_format=self._runtime.memory_format)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop the workers."""
+def _workers(asked: int | Literal["auto"], world_size: int) -> int:
+    """Processes that decode, per rank; auto shares the cores among the ranks, at most 16 each."""
+    if asked != "auto":
+        return asked
+    return min(16, max(1, (os.cpu_count() or 1) // world_size))

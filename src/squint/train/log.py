@@ -1,10 +1,11 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and the terminal."""
 
+import abc
 import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -41,20 +42,23 @@ class Meter:
         return dict(zip(names, means.tolist(), strict=True))
 
 
-class Display(Protocol):
+class Display(abc.ABC):
     """What shows progress to a person."""
 
+    @abc.abstractmethod
     def update(self, step: int, record: Mapping[str, Any]) -> None:
         """Show the newest record."""
 
+    @abc.abstractmethod
     def say(self, text: str) -> None:
         """Print a line that stays."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Leave the terminal tidy."""
 
 
-class Silent:
+class Silent(Display):
     """Shows nothing: ranks other than the first, and tests."""
 
     def update(self, step: int, record: Mapping[str, Any]) -> None:
@@ -67,7 +71,7 @@ class Silent:
         """Do nothing."""
 
 
-class Plain:
+class Plain(Display):
     """One line now and then, for files and pipes."""
 
     def __init__(self, total: int) -> None:
@@ -89,7 +93,7 @@ class Plain:
         """Nothing to tidy."""
 
 
-class Bar:
+class Bar(Display):
     """A progress bar with the newest numbers and the time left."""
 
     def __init__(self, total: int, done: int, console: Console) -> None:
@@ -151,7 +155,7 @@ class Log:
         """Tell the user something."""
         self._screen.say(text)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,30 +8,17 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
 
 from squint.methods import Method
 from squint.recipe import Recipe
-from squint.shapes import Image
 from squint.train import health, schedule
+from squint.train.feed import Batch
 from squint.train.log import Log, Meter
 from squint.train.runtime import Runtime, seed_everything
 from squint.train.signals import Stop
-
-
-class Batch(Protocol):
-    """What the loop needs of a batch."""
-
-    @property
-    def views(self) -> tuple[Image, Image]:
-        """Two views of every image, on the training device."""
-
-    @property
-    def wait_seconds(self) -> float:
-        """How long the step had to wait for the data."""
 
 
 @dataclass(frozen=True, kw_only=True)

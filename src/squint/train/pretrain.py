@@ -102,7 +102,7 @@ def resume(
         if (len(readable.images), _fingerprint(readable.images)) != position[1:3]:
             raise CheckpointError(
                 f"The images are not those {run.path} was trained on: there were "
-                f"{position.images:,}, now there are {len(readable.images):,} or their names differ. "
+                f"{position.images:,}, now there are {len(readable.images):,}, or others. "
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
@@ -131,7 +131,7 @@ def _train(
         _restore(state, method, optimizer)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(watch())
-        feed = stack.enter_context(Feed(readable, recipe, runtime))
+        feed = Feed(readable, recipe, runtime)
         log = None
         if runtime.is_main:
             _write_environment(run, runtime)

@@ -175,7 +175,8 @@ CIFAR_STD = (0.2470, 0.2435, 0.2616)
 def simclr_224(strength: float = 1.0) -> ViewsConfig:
     """SimCLR's pair at 224 px (Chen et al. 2020, appendix A; released TF2 code, data_util.py).
 
-    # differs from the released code: blur draws one sigma per image, not per batch.
+    # differs from the released code: blur draws one sigma per image, not per batch; crops are
+    # resized with antialiasing, as in all recipes.
     """
     view = View(
         crop=Crop(ratio_law="uniform"),
@@ -186,7 +187,10 @@ def simclr_224(strength: float = 1.0) -> ViewsConfig:
 
 
 def simclr_32(strength: float = 0.5, size: int = 32) -> ViewsConfig:
-    """SimCLR's pair for CIFAR (Chen et al. 2020, appendix B.9): half the strength, no blur."""
+    """SimCLR's pair for CIFAR (Chen et al. 2020, appendix B.9): half the strength, no blur.
+
+    Evaluation shows whole images at 32 px, whatever the size of the training views.
+    """
     view = View(
         crop=Crop(ratio_law="uniform"), jitter=_simclr_jitter(strength), blur=Blur(probability=0.0)
     )

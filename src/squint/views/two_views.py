@@ -141,7 +141,8 @@ class EvaluationView:
         side = max(1, round(recipe.crop * min(height, width)))
         square = F.center_crop(pixels, [side, side])  # (*n, c, side, side)
         square = _resize(square, recipe.size, recipe.interpolation)  # (*n, c, s, s)
-        return normalise(square.float().div_(255), self.config)
+        images = square.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        return normalise(images, self.config)
 
 
 def eval_view(

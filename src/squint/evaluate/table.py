@@ -1,0 +1,59 @@
+"""Evaluation on the terminal: one run with its protocols, or several side by side."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_TITLES = {
+    "knn_top1": "kNN top-1",
+    "linear_top1": "linear top-1",
+    "rate_nats": "rate I(X;Z|Y), nats",
+    "info_nats": "information I(Y;Z), nats",
+    "info_cap_nats": "  its cap, nats",
+}
+
+
+def show(table: Mapping[str, Any]) -> None:
+    """Print one run's results with the protocol behind each."""
+    results = table["results"]
+    grid = Table(
+        title=f"{table['run']}: {table['recipe']} on {table['data']}, step {table['step']}"
+    )
+    grid.add_column("measured")
+    grid.add_column("this run", justify="right")
+    grid.add_column("random encoder", justify="right")
+    for name, entry in results.items():
+        random = _text(name, entry["random"]) if "random" in entry else ""
+        grid.add_row(_TITLES.get(name, name), _text(name, entry["value"]), random)
+    console = Console(highlight=False)
+    console.print(grid)
+    for protocol, names in _protocols(results).items():
+        console.print(f"{', '.join(names)}: {protocol}", soft_wrap=True, markup=False)
+
+
+def side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print several runs' results as columns, with a random encoder as the first."""
+    first = next(iter(tables.values()))["results"]
+    grid = Table()
+    grid.add_column("measured on images not trained on")
+    for title in ("random encoder", *tables):
+        grid.add_column(title, justify="right")
+    for name, entry in first.items():
+        random = _text(name, entry["random"]) if "random" in entry else ""
+        values = (_text(name, table["results"][name]["value"]) for table in tables.values())
+        grid.add_row(_TITLES.get(name, name), random, *values)
+    Console(highlight=False).print(grid)
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:.1%}" if name.endswith("top1") else f"{value:.2f}"
+
+
+def _protocols(results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of results by the protocol they share."""
+    shared: dict[str, list[str]] = {}
+    for name, entry in results.items():
+        shared.setdefault(entry["protocol"], []).append(name)
+    return shared

@@ -1,0 +1,122 @@
+"""kNN against scikit-learn, and independence of block sizes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+
+from squint.errors import DataError, RecipeError
+from squint.evaluate.knn import (
+    knn_leave_one_out_top1,
+    knn_protocol,
+    knn_top1,
+    neighbors,
+)
+
+
+def clusters(seed, images, classes=4, width=6, spread=1.5):
+    """Overlapping Gaussian classes: features (images, width) and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    labels = torch.randint(classes, (images,), generator=generator)
+    return means[labels] + spread * torch.randn(images, width, generator=generator), labels
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+@pytest.mark.parametrize("k", [1, 20])
+def test_equals_sklearn(k, temperature):
+    train, y = clusters(1, 300)
+    test, y_test = clusters(2, 200)
+    oracle = KNeighborsClassifier(
+        n_neighbors=k,
+        metric="cosine",
+        algorithm="brute",
+        weights=lambda distance: np.exp((1 - distance) / temperature),
+    ).fit(train.double().numpy(), y.numpy())
+    expected = (oracle.predict(test.double().numpy()) == y_test.numpy()).mean()
+    ours = knn_top1(train, y, test, y_test, k=k, temperature=temperature, num_classes=4)
+    assert ours == pytest.approx(expected, abs=1e-12)
+    assert 0.3 < ours < 0.95
+
+
+def test_leave_one_out_equals_a_bank_without_the_image():
+    x, y = clusters(3, 40)
+    right = 0.0
+    for i in range(40):
+        rest = torch.arange(40) != i
+        right += knn_top1(x[rest], y[rest], x[i : i + 1], y[i : i + 1], k=5, num_classes=4)
+    assert knn_leave_one_out_top1(x, y, k=5, num_classes=4) == pytest.approx(right / 40)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 17), st.integers(1, 23), st.integers(1, 20), st.booleans())
+def test_blocks_do_not_matter(query_rows, bank_rows, k, leave_out_self):
+    bank, _ = clusters(4, 21)
+    queries = bank if leave_out_self else clusters(5, 9)[0]
+    cosines, rows = neighbors(
+        queries,
+        bank,
+        k=k,
+        leave_out_self=leave_out_self,
+        query_rows=query_rows,
+        bank_rows=bank_rows,
+    )
+    unit = torch.nn.functional.normalize
+    dense = unit(queries.double(), dim=1) @ unit(bank.double(), dim=1).T
+    if leave_out_self:
+        dense.fill_diagonal_(-2)
+    expected, order = dense.topk(k, dim=1)
+    torch.testing.assert_close(cosines.double(), expected, rtol=0, atol=1e-6)
+    assert torch.equal(rows, order)
+
+
+def test_scale_of_features_and_low_temperatures_do_no_harm():
+    train, y = clusters(1, 100)
+    test, y_test = clusters(2, 50)
+    settings = {"k": 7, "num_classes": 4}
+    assert knn_top1(train, y, test, y_test, **settings) == knn_top1(
+        1e4 * train, y, 1e-4 * test, y_test, **settings
+    )
+    nearest = knn_top1(train, y, test, y_test, k=1, num_classes=4)
+    assert knn_top1(train, y, test, y_test, k=7, temperature=1e-6, num_classes=4) == nearest
+
+
+def test_equal_votes_go_to_the_lowest_class():
+    bank = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    query = torch.tensor([[1.0, 0.0]])
+    for labels in ([2, 1], [1, 2]):
+        y = torch.tensor(labels)
+        assert knn_top1(bank, y, query, torch.tensor([1]), k=2, num_classes=3) == 1.0
+
+
+def test_k_beyond_the_bank_uses_all_of_it_and_says_so():
+    x, y = clusters(1, 30)
+    assert knn_top1(x, y, x, y, k=500, num_classes=4) == knn_top1(x, y, x, y, k=30, num_classes=4)
+    protocol = knn_protocol(k=500, temperature=0.1, bank_images=30, leave_one_out=True)
+    assert "k=29 (asked 500, there are no more)" in protocol and "leave one out" in protocol
+    assert "k=20," in knn_protocol(k=20, temperature=0.1, bank_images=30, leave_one_out=False)
+
+
+def test_numpy_labels():
+    x, y = clusters(1, 30)
+    assert knn_leave_one_out_top1(x, y.numpy(), k=3, num_classes=4) == knn_leave_one_out_top1(
+        x, y, k=3, num_classes=4
+    )
+
+
+def test_errors():
+    x, y = clusters(1, 30)
+    with pytest.raises(DataError, match="The train split has no labels"):
+        knn_top1(x, None, x, y, num_classes=4)
+    with pytest.raises(DataError, match="30 of 30 images of the test split have no label"):
+        knn_top1(x, y, x, torch.full((30,), -1), num_classes=4)
+    with pytest.raises(DataError, match="not below num_classes=2"):
+        knn_top1(x, y, x, y, num_classes=2)
+    with pytest.raises(DataError, match="at least 2 images"):
+        knn_leave_one_out_top1(x[:1], y[:1], num_classes=4)
+    with pytest.raises(RecipeError, match="k=0"):
+        knn_top1(x, y, x, y, k=0, num_classes=4)
+    with pytest.raises(RecipeError, match="temperature"):
+        knn_top1(x, y, x, y, temperature=0.0, num_classes=4)

@@ -1,0 +1,125 @@
+"""A run that was stopped and continued ends with the same bits as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import squint
+from squint.errors import CheckpointError
+from squint.runs import Run
+from squint.train import loop
+from squint.train.signals import Interrupted
+from train import small
+
+
+def stop_in_step(monkeypatch: pytest.MonkeyPatch, number: int, signum: int) -> None:
+    """Have the process get a real signal while it takes step `number` (from 1)."""
+    check = loop.health.check_finite
+
+    def check_and_stop(out, grad_norm, method, step: int) -> None:
+        check(out, grad_norm, method, step)
+        if step == number - 1:
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(loop.health, "check_finite", check_and_stop)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("c-simclr", {"train__precision": "float32"}),
+        ("c-simclr", {"train__precision": "bfloat16"}),
+        ("simclr", {"optim__name": "lars"}),
+        ("c-simclr", {"compression__residual": "sampled", "optim__name": "adamw"}),
+    ],
+    ids=["sampling", "bfloat16", "plain-lars", "sampled-adamw"],
+)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_three_steps_and_three_more_are_six(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, changes: dict, signum: int
+) -> None:
+    if signum == signal.SIGTERM and name == "simclr":
+        pytest.skip("one method is enough for the second signal")
+    data, recipe = small.source(tmp_path), small.recipe(name, **changes)
+    whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
+
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 3, signum)
+        with pytest.raises(Interrupted, match=r"after step 3 of 6 .*squint resume") as caught:
+            squint.pretrain(data, recipe=recipe, out=tmp_path / "parts", quiet=True)
+    assert caught.value.signal == signum
+    assert Run(tmp_path / "parts").state()["position"]["step"] == 3
+    torch.manual_seed(123)  # whatever the process did in between must not matter
+    parts = squint.resume(tmp_path / "parts", quiet=True)
+
+    small.assert_same_bits(whole, parts)
+    assert small.curve(whole) == small.curve(parts)
+
+
+def test_a_run_across_epochs_resumes_in_the_right_one(tmp_path: Path, monkeypatch) -> None:
+    data, recipe = small.source(tmp_path), small.recipe(train__epochs=2.0)
+    whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 8, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            squint.pretrain(data, recipe=recipe, out=tmp_path / "parts", quiet=True)
+    small.assert_same_bits(whole, squint.resume(tmp_path / "parts", quiet=True))
+
+
+def test_kill_9_loses_nothing_but_time(tmp_path: Path) -> None:
+    data, recipe = small.source(tmp_path), small.recipe(train__epochs=40.0)
+    killed = Run(tmp_path / "killed")
+    code = (
+        "import sys, squint\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from train import small\n"
+        "squint.pretrain(sys.argv[2], recipe=small.recipe(train__epochs=40.0), out=sys.argv[3],"
+        " quiet=True)"
+    )
+    folder = str(Path(__file__).parents[1])
+    process = subprocess.Popen([sys.executable, "-c", code, folder, data, str(killed.path)])
+    deadline = time.monotonic() + 120
+    while not killed.checkpoint.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < killed.state()["position"]["step"] < 240, "killed too late to prove anything"
+
+    whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
+    small.assert_same_bits(whole, squint.resume(killed.path, quiet=True))
+    assert small.curve(whole) == small.curve(killed), "every step stands in metrics.jsonl once"
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    run = squint.pretrain(
+        small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+    )
+    before, losses = small.weights(run), small.curve(run)
+    again = squint.resume(run.path, quiet=True)
+    assert small.curve(again) == losses
+    assert all(torch.equal(value, before[name]) for name, value in small.weights(again).items())
+
+
+def test_other_images_are_refused(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
+    with pytest.raises(CheckpointError, match="not those"):
+        squint.resume(run.path, data="demo", quiet=True)
+
+
+def test_a_damaged_or_missing_checkpoint_is_explained(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="can't be read as a checkpoint"):
+        squint.resume(run.path, quiet=True)
+    run.checkpoint.unlink()
+    with pytest.raises(CheckpointError, match="before its first checkpoint"):
+        squint.resume(run.path, quiet=True)
