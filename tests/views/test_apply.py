@@ -25,8 +25,9 @@ def drawn(view: View, images: Tensor) -> Params:
 def torchvision_view(image: Tensor, row: int, params: Params, view: View, size: int) -> Tensor:
     """One image through torchvision's functions, one after another."""
     box, look = params
-    edges = [int(side[row]) for side in box]
-    x = F.resized_crop(image, *edges, [size, size], InterpolationMode.BICUBIC, True).clamp(0, 1)
+    top, left, height, width = (int(side[row]) for side in box)
+    mode = InterpolationMode.BICUBIC
+    x = F.resized_crop(image, top, left, height, width, [size, size], mode, True).clamp(0, 1)
     x = F.horizontal_flip(x) if look.flip[row] else x
     operations = [
         (F.adjust_brightness, look.brightness),

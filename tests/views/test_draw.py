@@ -1,6 +1,7 @@
 """Drawn parameters: against the reference laws, their statistics, and what they depend on."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from squint.views.recipes import Blur, Crop, Jitter, View
 from squint.views.uniform import stream, uniform
 
 LAWS = ("log_uniform", "uniform")
-PLACE = {"seed": 5, "epoch": 2, "view_number": 1}
+PLACE: dict[str, Any] = {"seed": 5, "epoch": 2, "view_number": 1}
 
 
 def fields(view: View, index: list[int], **changes: object) -> dict[str, Tensor]:
@@ -176,7 +177,7 @@ def test_boxes_lie_inside_the_image(
     height: int, width: int, law: str, area: tuple[float, float]
 ) -> None:
     crop = Crop(area=area, ratio_law=law)  # type: ignore[arg-type]
-    box = draw_box(crop, torch.arange(50), **PLACE, height=height, width=width)  # type: ignore[arg-type]
+    box = draw_box(crop, torch.arange(50), **PLACE, height=height, width=width)
     assert (box.top >= 0).all() and (box.left >= 0).all()
     assert (box.height >= 1).all() and (box.width >= 1).all()
     assert (box.top + box.height <= height).all() and (box.left + box.width <= width).all()
@@ -186,7 +187,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
     image = torch.empty(3, 300, 400)
     theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
-    box = draw_box(Crop(), torch.arange(3000), **PLACE, height=300, width=400)  # type: ignore[arg-type]
+    box = draw_box(Crop(), torch.arange(3000), **PLACE, height=300, width=400)
     ours, reference = torch.stack(list(box)).double(), torch.tensor(theirs).T.double()
     spread = (ours.var(dim=1) / 3000 + reference.var(dim=1) / 3000).sqrt()
     assert ((ours.mean(dim=1) - reference.mean(dim=1)).abs() < 4 * spread).all()
@@ -195,20 +196,20 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
 
 def test_sizes_per_image_equal_sizes_given_one_by_one() -> None:
     sides = torch.tensor([40, 64, 500])
-    batch = draw_box(Crop(), torch.arange(3), **PLACE, height=sides, width=sides.flip(0))  # type: ignore[arg-type]
+    batch = draw_box(Crop(), torch.arange(3), **PLACE, height=sides, width=sides.flip(0))
     for row in range(3):
         one = draw_box(
             Crop(),
             torch.tensor([row]),
             **PLACE,
             height=int(sides[row]),
-            width=int(sides[2 - row]),  # type: ignore[arg-type]
+            width=int(sides[2 - row]),
         )
         assert [int(side[row]) for side in batch] == [int(side) for side in one]
 
 
 def test_parameters_move_together() -> None:
-    params = draw(View(), torch.arange(3), **PLACE, height=9, width=9)  # type: ignore[arg-type]
+    params = draw(View(), torch.arange(3), **PLACE, height=9, width=9)
     moved = params.to(torch.device("meta"))
     assert isinstance(moved.box, Box) and isinstance(moved.look, Look)
     assert {field.device.type for field in (*moved.box, *moved.look)} == {"meta"}

@@ -54,6 +54,20 @@ def test_simclr_32_has_half_the_strength_and_no_blur() -> None:
     assert config.evaluation.crop == 1.0
 
 
+def test_byol_224_has_the_published_numbers() -> None:
+    config = recipes.byol_224()
+    first, second = config.first, config.second
+    jitter = Jitter(
+        probability=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, form="byol"
+    )
+    assert first.jitter == second.jitter == jitter
+    assert (first.blur.probability, second.blur.probability) == (1.0, 0.1)
+    assert first.blur.padding == second.blur.padding == "zero"
+    assert (first.solarize, second.solarize) == (0.0, 0.2)
+    assert first.crop == second.crop == Crop(ratio_law="log_uniform", interpolation="bicubic")
+    assert config.mean == (0.485, 0.456, 0.406) and config.std == (0.229, 0.224, 0.225)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
