@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from squint.errors import DataError, RecipeError
+from squint.evaluate import linear
 from squint.evaluate.linear import LinearProbe, linear_probe, stratified_split
 
 
@@ -65,7 +66,7 @@ def test_same_seed_same_outcome():
 
 
 def test_iteration_limit_is_reported_not_warned(monkeypatch):
-    monkeypatch.setattr("squint.evaluate.linear._MAX_ITERATIONS", 2)
+    monkeypatch.setattr(linear, "_MAX_ITERATIONS", 2)
     x, y = classes(1, 200)
     probe = linear_probe(x, y, x, y)
     assert isinstance(probe, LinearProbe) and not probe.converged

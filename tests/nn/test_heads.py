@@ -1,38 +1,23 @@
 """Heads against the official TensorFlow ones: outputs, and running statistics after a pass."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from golden import cases
 from squint.errors import RecipeError
 from squint.nn import mlp
+from squint.ops import vmf_sampler
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 MOMENTUM = 0.1
-
-
-def golden(file, case):
-    """Settings and arrays of one golden case, arrays by field name."""
-    path = GOLDEN / f"{file}.npz"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    with np.load(path) as arrays:
-        meta = json.loads(str(arrays["__meta__"]))[case]
-        prefix = f"{case}/"
-        fields = {k.removeprefix(prefix): arrays[k] for k in arrays.files if k.startswith(prefix)}
-    return meta, {name: torch.from_numpy(value) for name, value in fields.items()}
 
 
 class Named:
     """Golden weights by layer and role, for instance `nl_0`, `kernel`."""
 
-    def __init__(self, meta, fields, suffix=""):
-        self.names = meta["weight_names"]
-        self.values = [fields[f"w{i}{suffix}"] for i in range(len(self.names))]
+    def __init__(self, case, suffix=""):
+        self.names = case.settings["weight_names"]
+        self.values = [case[f"w{i}{suffix}"] for i in range(len(self.names))]
 
     def __call__(self, layer, role):
         found = [
@@ -77,44 +62,45 @@ def close(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["simclr00", "simclr01"])
+@pytest.mark.parametrize("case", cases("simclr_heads"))
 def test_simclr_projector(case):
-    meta, fields = golden("simclr_heads", case)
+    meta = case.settings
     width, out = meta["dim_in"], meta["dim_out"]
     head = mlp(width, width, out, layers=meta["num_layers"], output_norm="scale", init="simclr")
-    before = Named(meta, fields)
+    before = Named(case)
     load(head, before)
-    close(head.eval()(fields["x"]), fields["eval_output"])
-    close(head.train()(fields["x"]), fields["train_output"])
-    check_running(head, before, Named(meta, fields, "_after_train"), meta["batch"])
+    close(head.eval()(case["x"]), case["eval_output"])
+    close(head.train()(case["x"]), case["train_output"])
+    check_running(head, before, Named(case, "_after_train"), meta["batch"])
 
 
-def test_cvr_projector():
-    meta, fields = golden("cvr_heads", "cvr00")
+@pytest.mark.parametrize("case", cases("cvr_heads", lambda case: case.name == "cvr00"))
+def test_cvr_projector(case):
+    meta = case.settings
     head = mlp(meta["dim_in"], meta["dim_hidden"], meta["dim_out"], init="cvr")
-    before = Named(meta, fields)
+    before = Named(case)
     load(head, before)
-    close(head.eval()(fields["x"]), fields["eval_output"])
-    close(head.train()(fields["x"]), fields["train_output"])
-    check_running(head, before, Named(meta, fields, "_after_train"), meta["batch"])
+    close(head.eval()(case["x"]), case["eval_output"])
+    close(head.train()(case["x"]), case["train_output"])
+    check_running(head, before, Named(case, "_after_train"), meta["batch"])
 
 
-def test_cvr_stochastic_head_is_mlp_then_vmf_draw_then_linear():
-    sampler = pytest.importorskip("squint.ops.vmf_sampler")
-    meta, fields = golden("cvr_heads", "cvr01")
+@pytest.mark.parametrize("case", cases("cvr_heads", lambda case: case.name == "cvr01"))
+def test_cvr_stochastic_head_is_mlp_then_vmf_draw_then_linear(case):
+    meta = case.settings
     head = mlp(meta["dim_in"], meta["dim_hidden"], meta["dim_out"], init="cvr")
-    weights = Named(meta, fields)
+    weights = Named(case)
     load(head, weights)
     prediction = weights(2, "kernel")  # (d, d), in by out
 
-    mu = nn.functional.normalize(head.eval()(fields["x"]), dim=1)
-    close(torch.cat([mu, mu], dim=1), fields["eval_second"])
-    close(mu @ prediction, fields["eval_output"])
+    mu = nn.functional.normalize(head.eval()(case["x"]), dim=1)
+    close(torch.cat([mu, mu], dim=1), case["eval_second"])
+    close(mu @ prediction, case["eval_output"])
 
-    mu = nn.functional.normalize(head.train()(fields["x"]), dim=1)
-    z = sampler.reflect(fields["base"], mu)
-    close(torch.cat([z, mu], dim=1), fields["train_second"])
-    close(z @ prediction, fields["train_output"])
+    mu = nn.functional.normalize(head.train()(case["x"]), dim=1)
+    z = vmf_sampler.reflect(case["base"], mu)
+    close(torch.cat([z, mu], dim=1), case["train_second"])
+    close(z @ prediction, case["train_output"])
 
 
 def test_layout():
