@@ -6,10 +6,12 @@ has no state to save: `batches(first_step)` starts anywhere without reading what
 """
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,7 +178,7 @@ class FileLoader:
             batch_sampler=_Keys(self.plan, first_step),  # pyright: ignore[reportArgumentType]
             collate_fn=_collated,
             num_workers=self._workers,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_quieten,
             prefetch_factor=self._prefetch if self._workers else None,
             pin_memory=self._device.type == "cuda",
         )
@@ -240,9 +242,20 @@ def _collated(items: Sequence[_Item]) -> tuple[Tensor, Any, list[Bad]]:
     return rows, default_collate([item.data for item in items]) if whole else None, bads
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the main one answers it."""
+def _quieten(_worker: int) -> None:
+    """Let only the main process speak when a run is interrupted."""
+    # Ctrl-C reaches every process of the terminal; only the main one answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # If that cuts short the hand-over of a batch, the thread that serves it finds its line dead.
+    # What goes wrong with an image or a transform does not come this way.
+    sys.excepthook = _not_lost_connections
+
+
+def _not_lost_connections(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _sent(tree: Any, device: torch.device) -> Any:

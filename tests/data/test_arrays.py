@@ -1,0 +1,119 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pictures import pixels
+from squint.data import open_source
+from squint.errors import DataError
+
+
+def batch(count: int, first: int = 0) -> np.ndarray:
+    return np.stack([pixels(first + k) for k in range(count)])
+
+
+def message(source: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_source(source)
+    return str(caught.value)
+
+
+def test_npy_holds_images_only(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", batch(3))
+    images = open_source(tmp_path / "set.npy")
+    assert images.paths == ("set/000000", "set/000001", "set/000002")
+    assert images.labels is None
+    np.testing.assert_array_equal(images.read(2), pixels(2))
+
+
+def test_grey_arrays_need_no_channel_axis(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", batch(2)[..., 0])
+    assert open_source(tmp_path / "set.npy").read(0).shape == (12, 12, 3)
+    assert open_source(tmp_path / "set.npy", channels=1).read(0).shape == (12, 12, 1)
+
+
+def test_sixteen_bit_arrays_are_scaled(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", batch(2).astype(np.uint16) * 257)
+    np.testing.assert_array_equal(open_source(tmp_path / "set.npy").read(1), pixels(1))
+
+
+@pytest.mark.parametrize(("x", "y"), [("images", "labels"), ("x", "y")])
+def test_npz_may_have_labels(tmp_path: Path, x: str, y: str) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, **{x: batch(3), y: np.array([[7], [10], [7]])})
+    images = open_source(path)
+    assert images.classes == ("7", "10")
+    assert images.labels is not None and images.labels.tolist() == [0, 1, 0]
+
+
+def test_npz_may_have_splits(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, x_train=batch(3), y_train=[0, 1, 2], x_test=batch(2, first=3), y_test=[2, 0])
+    images = open_source(path)
+    test = images.split("test")
+    assert images.splits == ("train", "test")
+    assert test.paths == ("x_test/000000", "x_test/000001")
+    assert test.labels is not None and test.labels.tolist() == [2, 0]
+    np.testing.assert_array_equal(test.read(1), pixels(4))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(test)).read(0), pixels(3))
+
+
+def test_labels_below_zero_mean_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", x=batch(3), y=[0, -1, 1])
+    images = open_source(tmp_path / "set.npz")
+    assert images.labels is None
+    assert images.targets is not None and images.targets.tolist() == [0, -1, 1]
+
+
+def test_a_rewritten_file_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, x=batch(1))
+    first = open_source(path)
+    np.savez(path, x=batch(2, first=5))
+    second = open_source(path)
+    np.testing.assert_array_equal(second.read(0), pixels(5))
+    assert first.fingerprint() != second.fingerprint()
+
+
+def test_arrays_that_are_no_images_are_refused_with_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "set.npy"
+    np.save(path, batch(2).astype(np.float32))
+    assert f"{path} is float32. Images must be uint8" in message(path)
+    np.save(path, batch(2).transpose(0, 3, 1, 2))
+    assert "(2, 3, 12, 12)" in message(path) and "(0, 2, 3, 1)" in message(path)
+    np.save(path, batch(2)[0, :, :, 0])
+    assert "must be (N, h, w)" in message(path)
+    np.save(path, batch(1)[:0])
+    assert "has no images" in message(path)
+
+
+def test_labels_must_fit_the_images(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, x=batch(3), y=[0, 1])
+    assert "the shape (2,)" in message(path)
+    np.savez(path, x=batch(3), y=[0.5, 1, 2])
+    assert "float64" in message(path)
+
+
+def test_unknown_names_are_listed_with_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, pictures=batch(1))
+    assert "has the arrays pictures" in message(path) and "x_train" in message(path)
+
+
+def test_python_objects_are_never_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "set.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert "no Python objects" in message(path)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_damaged_files_are_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"set{ending}"
+    np.save(tmp_path / "set.npy", batch(3))
+    np.savez(tmp_path / "set.npz", x=batch(3))
+    path.write_bytes(path.read_bytes()[:300])
+    assert "must be whole" in message(path)
+    path.write_bytes(b"")
+    assert "must be whole" in message(path)

@@ -1,0 +1,231 @@
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pictures import pixels, write_tree
+from squint.data import Bad, Images, Plan, open_source, order
+from squint.data.loader import FileLoader, PackedLoader
+from squint.errors import DataError, RecipeError
+
+# Python 3.12 warns of every fork of a process with threads; the workers use none of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+class Pair(NamedTuple):
+    image: Tensor
+    facts: dict[str, Tensor]
+
+
+def transform(image: Tensor, index: int, epoch: int) -> Pair:
+    return Pair(image, {"seen": torch.tensor([index, epoch, os.getpid()])})
+
+
+def take(batches: Iterator, count: int) -> list:
+    return list(itertools.islice(batches, count))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Images:
+    return open_source(write_tree(tmp_path / "photos", [f"{k:02d}.png" for k in range(10)]))
+
+
+@given(st.integers(0, 2**40), st.integers(0, 10_000), st.integers(1, 300))
+def test_order_is_a_permutation_and_pure(seed: int, epoch: int, count: int) -> None:
+    found = order(seed, epoch, count)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(found), np.arange(count))
+    np.testing.assert_array_equal(found, order(seed, epoch, count))
+
+
+def test_the_order_never_changes() -> None:
+    """Recorded once; another order is another run under the same seed."""
+    assert order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+    assert order(1, 0, 10).tolist() != order(0, 1, 10).tolist() != order(0, 0, 10).tolist()
+
+
+def test_the_order_is_uniform_over_first_places() -> None:
+    firsts = np.bincount([order(0, epoch, 4)[0] for epoch in range(2_000)], minlength=4)
+    assert np.abs(firsts - 500).max() < 100
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(0, 20), st.integers(0, 9)
+)
+def test_ranks_share_the_batches_of_one_process(
+    images: int, share: int, ranks: int, first_step: int, seed: int
+) -> None:
+    batch_size = share * ranks
+    images += batch_size
+    alone = Plan(images=images, batch_size=batch_size, seed=seed)
+    together = [
+        Plan(images=images, batch_size=batch_size, seed=seed, rank=rank, world_size=ranks)
+        for rank in range(ranks)
+    ]
+    expected = take(alone.steps(first_step), 5)
+    parts = zip(*(take(plan.steps(first_step), 5) for plan in together), strict=True)
+    for step, ((epoch, rows), each) in enumerate(zip(expected, parts, strict=True), first_step):
+        assert epoch == alone.epoch(step) == step // (images // batch_size)
+        np.testing.assert_array_equal(rows, np.concatenate([part for _, part in each]))
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 25))
+def test_starting_later_gives_what_would_have_come(
+    images: int, batch_size: int, first_step: int
+) -> None:
+    plan = Plan(images=images + batch_size, batch_size=batch_size, seed=3)
+    whole = take(plan.steps(), first_step + 4)[first_step:]
+    for (epoch, rows), (later_epoch, later) in zip(whole, plan.steps(first_step), strict=False):
+        assert epoch == later_epoch
+        np.testing.assert_array_equal(rows, later)
+
+
+def test_an_epoch_shows_no_image_twice() -> None:
+    plan = Plan(images=10, batch_size=3, seed=0)
+    rows = np.concatenate([rows for _, rows in take(plan.steps(), plan.steps_per_epoch)])
+    assert len(rows) == len(set(rows.tolist())) == 9
+
+
+def test_batches_that_cannot_be_are_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"batch_size=11 .* 10 readable .* Lower --batch-size to 10"
+    ):
+        Plan(images=10, batch_size=11, seed=0)
+    with pytest.raises(RecipeError, match=r"batch_size=7 can't be split over 2 .* Choose 8"):
+        Plan(images=10, batch_size=7, seed=0, world_size=2)
+    with pytest.raises(RecipeError, match="batch_size=0"):
+        Plan(images=10, batch_size=0, seed=0)
+
+
+def test_packed_batches_are_the_rows_they_name() -> None:
+    stored = np.stack([pixels(k) for k in range(10)])
+    loader = PackedLoader(stored, batch_size=4, seed=1)
+    assert loader.steps_per_epoch == 2
+    for rows, batch in take(loader.batches(), 5):
+        assert batch.shape == (4, 3, 12, 12) and batch.dtype == torch.uint8
+        assert batch.is_contiguous() and rows.dtype == torch.int64
+        np.testing.assert_array_equal(batch.permute(0, 2, 3, 1), stored[rows.numpy()])
+        assert loader.wait_seconds > 0
+
+
+def test_packed_batches_resume_and_split_by_rank() -> None:
+    stored = np.stack([pixels(k) for k in range(11)])
+    whole = take(PackedLoader(stored, batch_size=4, seed=1).batches(), 7)
+    for rank in range(2):
+        loader = PackedLoader(stored, batch_size=4, seed=1, rank=rank, world_size=2)
+        for batch, expected in zip(take(loader.batches(3), 4), whole[3:], strict=True):
+            part = slice(2 * rank, 2 * rank + 2)
+            assert torch.equal(batch.rows, expected.rows[part])
+            assert torch.equal(batch.pixels, expected.pixels[part])
+
+
+def file_batches(images: Images, workers: int, first_step: int = 0, count: int = 7) -> list:
+    loader = FileLoader(images, transform, batch_size=4, seed=1, workers=workers)
+    batches = loader.batches(first_step)
+    found = take(batches, count)
+    assert loader.wait_seconds > 0
+    return found
+
+
+def test_files_are_read_transformed_and_collated(images: Images) -> None:
+    (rows, data), *_ = file_batches(images, workers=0)
+    assert isinstance(data, Pair) and data.image.shape == (4, 3, 12, 12)
+    for k, row in enumerate(rows.tolist()):
+        np.testing.assert_array_equal(data.image[k].permute(1, 2, 0), pixels(row))
+        assert data.facts["seen"][k, :2].tolist() == [row, 0]
+
+
+def test_batches_do_not_depend_on_workers_and_workers_outlive_epochs(images: Images) -> None:
+    alone, two = file_batches(images, workers=0), file_batches(images, workers=2)
+    for one, other in zip(alone, two, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.data.image, other.data.image)
+        assert torch.equal(one.data.facts["seen"][:, :2], other.data.facts["seen"][:, :2])
+    processes = {pid for batch in two for pid in batch.data.facts["seen"][:, 2].tolist()}
+    assert len(processes) == 2 and os.getpid() not in processes
+    epochs = [int(batch.data.facts["seen"][0, 1]) for batch in two]
+    assert epochs == [0, 0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_file_batches_resume_in_the_middle_of_an_epoch(images: Images, workers: int) -> None:
+    whole = file_batches(images, workers=0)
+    resumed = file_batches(images, workers=workers, first_step=3, count=4)
+    for one, other in zip(whole[3:], resumed, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.data.image, other.data.image)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_replaced_by_the_next_and_recorded(
+    images: Images, tmp_path: Path, workers: int
+) -> None:
+    for name in ("03", "04", "09"):
+        (tmp_path / "photos" / f"{name}.png").write_bytes(b"")
+    loader = FileLoader(
+        images, transform, batch_size=5, seed=0, workers=workers, max_unreadable_percent=30.0
+    )
+    stand_in = {3: 5, 4: 5, 9: 0}
+    for step, (rows, data) in enumerate(take(loader.batches(), 4)):
+        first = 5 * (step % 2)
+        wanted = order(0, step // 2, 10)[first : first + 5].tolist()
+        assert rows.tolist() == [stand_in.get(row, row) for row in wanted]
+        np.testing.assert_array_equal(data.image[0].permute(1, 2, 0), pixels(int(rows[0])))
+    assert set(loader.quarantine) == {
+        Bad(f"{name}.png", "the file is empty") for name in ("03", "04", "09")
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("percent", [10.0, 100.0])
+def test_too_many_unreadable_images_stop_with_the_plain_error(
+    images: Images, tmp_path: Path, workers: int, percent: float
+) -> None:
+    for path in (tmp_path / "photos").iterdir():
+        path.write_bytes(b"")
+    loader = FileLoader(
+        images, transform, batch_size=4, seed=0, workers=workers, max_unreadable_percent=percent
+    )
+    with pytest.raises(DataError, match=r"of 10 images in .* can't be read") as caught:
+        next(loader.batches())
+    assert "Traceback" not in str(caught.value)
+
+
+def _train_until_interrupted(images: Images, said: Path, complained: Path) -> None:
+    os.setsid()
+    os.dup2(os.open(complained, os.O_WRONLY | os.O_CREAT), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    loader = FileLoader(images, transform, batch_size=2, seed=0, workers=2)
+    try:
+        for step, _ in enumerate(loader.batches()):
+            said.write_text(f"batch {step}")
+    except KeyboardInterrupt:
+        said.write_text("stopped")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process group of its own")
+def test_ctrl_c_prints_no_traceback_of_workers(images: Images, tmp_path: Path) -> None:
+    said, complained = tmp_path / "said", tmp_path / "complained"
+    process = multiprocessing.get_context("fork").Process(
+        target=_train_until_interrupted, args=(images, said, complained)
+    )
+    process.start()
+    while not said.exists() or said.read_text() in ("", "batch 0"):
+        assert process.is_alive()
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
+    process.join(timeout=60)
+    assert said.read_text() == "stopped" and process.exitcode == 0
+    assert complained.read_text() == ""

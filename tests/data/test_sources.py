@@ -1,0 +1,198 @@
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pictures import pixels, png, write_tree
+from squint.data import Unreadable, open_source
+from squint.errors import DataError
+
+
+def message(source: str | Path, **options: int) -> str:
+    with pytest.raises(DataError) as caught:
+        open_source(source, **options)
+    return str(caught.value)
+
+
+def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", ["z.png", "b/1.png", "a/2.png"])
+    images = open_source(root)
+    assert images.paths == ("a/2.png", "b/1.png", "z.png")
+    assert (images.labels, images.splits, images.classes) == (None, (), ())
+    np.testing.assert_array_equal(images.read(0), pixels(2))
+
+
+def test_the_order_does_not_depend_on_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "photos", [f"{k}.png" for k in range(9)])
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: sorted(scandir(path), key=str, reverse=True))
+    assert open_source(root).paths == tuple(f"{k}.png" for k in range(9))
+
+
+def test_splits_select_images_with_their_labels(tmp_path: Path) -> None:
+    names = ["test/cat/0.png", "train/cat/0.png", "train/dog/0.png", "train/dog/1.png"]
+    images = open_source(write_tree(tmp_path / "pets", names))
+    train = images.split("train")
+    assert images.splits == ("train", "test")
+    assert train.paths == tuple(names[1:])
+    assert train.labels is not None and train.labels.tolist() == [0, 1, 1]
+    assert train.splits == ()
+    np.testing.assert_array_equal(train.read(1), pixels(2))
+    with pytest.raises(DataError, match=r"no split 'val': its splits are train, test"):
+        images.split("val")
+
+
+def test_labels_are_absent_unless_every_image_has_one(tmp_path: Path) -> None:
+    names = ["test/0.png", "train/cat/0.png", "train/dog/0.png"]
+    images = open_source(write_tree(tmp_path / "pets", names))
+    assert images.labels is None
+    assert images.split("test").labels is None
+    assert images.split("train").labels is not None
+
+
+def test_select_keeps_what_is_known_in_the_order_asked_for(tmp_path: Path) -> None:
+    images = open_source(write_tree(tmp_path / "pets", ["cat/0.png", "cow/0.png", "dog/0.png"]))
+    chosen = images.select([2, 0])
+    assert chosen.paths == ("dog/0.png", "cat/0.png")
+    assert chosen.labels is not None and chosen.labels.tolist() == [2, 0]
+    np.testing.assert_array_equal(chosen.read(0), pixels(2))
+
+
+def test_hidden_and_foreign_files_are_passed_over(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", ["a.png", ".b.png", ".git/c.png", "__MACOSX/d.png"])
+    (root / "notes.txt").write_text("x")
+    os.mkfifo(root / "pipe.png")
+    assert open_source(root).paths == ("a.png",)
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    other = write_tree(tmp_path / "elsewhere", ["cat.png"])
+    root = write_tree(tmp_path / "photos", ["a.png"])
+    (root / "linked").symlink_to(other)
+    (root / "again").symlink_to(root)
+    (root / "broken.png").symlink_to(root / "gone.png")
+    images = open_source(root)
+    assert images.paths == ("a.png", "broken.png", "linked/cat.png")
+    with pytest.raises(Unreadable, match="file not found"):
+        images.read(1)
+
+
+def test_names_no_terminal_could_show_are_escaped_and_still_read(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for k, name in enumerate([b"a\tb.png", b"\xff.png"]):
+        (root / os.fsdecode(name)).write_bytes(png(pixels(k)))
+    images = open_source(root)
+    assert images.paths == ("a\\tb.png", "\\udcff.png")
+    np.testing.assert_array_equal(images.read(1), pixels(1))
+
+
+def test_missing_sources_name_near_ones(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert f"Did you mean {tmp_path / 'photos'}?" in message(tmp_path / "photoz")
+    assert "Check the spelling" in message("no/such/place")
+
+
+def test_empty_sources_say_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").touch()
+    assert "holds no images (found: 2 .mp4)" in message(tmp_path)
+
+
+def test_folders_that_cannot_be_listed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "photos", ["a/b.png"])
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("a/"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(f"{path}/"))
+    assert f"{root / 'a'} can't be listed (Permission denied)" in message(root)
+
+
+def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.touch()
+    assert "A source is a folder, a .txt list" in message(path)
+    assert "Hugging Face" in message("hf:cifar10")
+    assert "channels=4 is not supported" in message("demo", channels=4)
+
+
+def test_a_path_called_demo_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "demo", ["a.png"])
+    assert open_source(Path("demo")).paths == ("a.png",)
+    assert len(open_source("demo")) == 6_000
+
+
+def test_a_list_keeps_its_order_and_its_labels(tmp_path: Path) -> None:
+    write_tree(tmp_path / "photos", ["a.png", "b.png", "c.png"])
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    path = lists / "some.txt"
+    absolute = tmp_path / "photos" / "a.png"
+    path.write_text(f"# chosen\n../photos/c.png\t10\n\n{absolute}\t2\n../photos/b.png\t10\n")
+    images = open_source(path)
+    assert images.paths == ("../photos/c.png", str(absolute), "../photos/b.png")
+    assert images.classes == ("2", "10")
+    assert images.labels is not None and images.labels.tolist() == [1, 0, 1]
+    np.testing.assert_array_equal(images.read(0), pixels(2))
+
+
+def test_a_list_without_labels_has_none_and_may_name_missing_files(tmp_path: Path) -> None:
+    write_tree(tmp_path, ["cat/a.png"])
+    path = tmp_path / "list.txt"
+    path.write_text("cat/a.png\ncat/gone.png\n")
+    images = open_source(path)
+    assert images.labels is None
+    with pytest.raises(Unreadable, match="file not found"):
+        images.read(1)
+
+
+def test_lists_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    write_tree(tmp_path, ["a.png"])
+    path = tmp_path / "list.txt"
+    path.write_text("# nothing\n")
+    assert "names no images" in message(path)
+    path.write_text("x/a.png\nx/b.png\n")
+    assert f"None of the 2 paths in {path} exists" in message(path)
+    path.write_text("a.png\tcat\nb.png\n")
+    assert "1 of 2 lines" in message(path)
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", ["a.png", "b.png"])
+    first = open_source(root).fingerprint()
+    assert open_source(root).fingerprint() == first
+    assert open_source(root, channels=1).fingerprint() != first
+    assert open_source(root).select([0]).fingerprint() != first
+    (root / "b.png").write_bytes(png(pixels(7, 13, 13)))
+    assert open_source(root).fingerprint() != first
+
+
+def test_images_survive_pickling(tmp_path: Path) -> None:
+    images = open_source(write_tree(tmp_path / "pets", ["cat/0.png", "dog/0.png"]))
+    again = pickle.loads(pickle.dumps(images))
+    assert again.paths == images.paths
+    np.testing.assert_array_equal(again.read(1), images.read(1))
+    assert again.fingerprint() == images.fingerprint()
+
+
+def test_opening_a_source_does_not_import_torch(tmp_path: Path) -> None:
+    write_tree(tmp_path, ["a.png"])
+    code = (
+        "import sys; from squint.data import check, open_source, pack\n"
+        f"images = open_source({str(tmp_path)!r}); check(images); pack(images)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

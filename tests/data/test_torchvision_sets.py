@@ -1,0 +1,74 @@
+import struct
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision import datasets
+
+from pictures import pixels
+from squint.data import open_source, torchvision_sets
+from squint.errors import DataError
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MNIST as torchvision leaves it, but tiny."""
+    root = tmp_path / "sets"
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, count in (("train", 6), ("t10k", 4)):
+        images = np.stack([pixels(k, 28, 28, 1) for k in range(count)])
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8)))
+    monkeypatch.setenv("SQUINT_DATA", str(root))
+    torchvision_sets._loaded.cache_clear()
+    return root
+
+
+def test_a_set_that_is_there_needs_no_network(store: Path) -> None:
+    images = open_source("torchvision:MNIST")
+    test = images.split("test")
+    assert images.splits == ("train", "test") and len(images) == 10
+    assert len(images.classes) == 10 and images.classes[7] == "7 - seven"
+    assert test.labels is not None and test.labels.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(test.read(3)[:, :, 0], pixels(3, 28, 28, 1))
+
+
+def test_without_a_network_the_error_says_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setenv("SQUINT_DATA", str(tmp_path / "sets"))
+    with pytest.raises(DataError) as caught:
+        open_source("torchvision:CIFAR10")
+    message = str(caught.value)
+    assert f"is not in {tmp_path / 'sets'} and can't be downloaded" in message
+    assert "no network" in message and "set SQUINT_DATA" in message
+
+
+def test_unknown_names_list_near_ones() -> None:
+    with pytest.raises(DataError, match=r"no torchvision:cifar_10.*Did you mean CIFAR10"):
+        open_source("torchvision:cifar_10")
+    with pytest.raises(DataError, match=r"The names are CIFAR10, .* Choose one of them\."):
+        open_source("torchvision:zzz")
+
+
+@pytest.mark.parametrize("name", torchvision_sets.KNOWN)
+def test_torchvision_has_every_name_on_the_list(name: str) -> None:
+    assert hasattr(datasets, name)
+
+
+def test_the_default_place_is_below_the_cache(cache: Path) -> None:
+    assert torchvision_sets._root() == cache / "torchvision"
+
+
+def test_classes_without_names_are_numbered() -> None:
+    assert torchvision_sets._classes(object(), 3) == ("0", "1", "2")
