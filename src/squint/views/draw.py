@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from squint import shapes
@@ -139,21 +139,22 @@ def draw_box(
 
     # differs from BYOL, which draws one log-uniform box and cuts its sides off at the image's.
     """
-    key = stream(seed, epoch, view_number)
     # float64, so that devices whose exp and sqrt differ in the last bit round to the same pixel
     h_image = _per_image(height, index)[:, None]  # (n, 1)
     w_image = _per_image(width, index)[:, None]  # (n, 1)
-    law = _torchvision_boxes if crop.ratio_law == "log_uniform" else _tensorflow_boxes
-    h, w, fits = law(crop, key, index, h_image, w_image)  # (n, tries + 1), the last fits always
+    torchvision = crop.ratio_law == "log_uniform"
+    tries = TORCHVISION_TRIES if torchvision else TENSORFLOW_TRIES
+    key = stream(seed, epoch, view_number)
+    place, shape = uniform(key, index, Draw.TOP, 2 + 2 * tries).split([2, 2 * tries], dim=1)
+    law = _torchvision_boxes if torchvision else _tensorflow_boxes
+    h, w, fits = law(crop, shape, h_image, w_image)  # (n, tries + 1), the last fits always
     first = fits.int().argmax(dim=1, keepdim=True)  # (n, 1)
     h, w = h.gather(1, first), w.gather(1, first)  # (n, 1)
 
-    # TensorFlow never draws the last position; torchvision does
-    last = 1 if crop.ratio_law == "log_uniform" else 0
     free = torch.cat([h_image - h, w_image - w], dim=1)  # (n, 2)
-    random = uniform(key, index, Draw.TOP, 2) * (free + last)  # (n, 2)
-    nothing_fits = first == fits.shape[1] - 1
-    top, left = torch.where(nothing_fits, free / 2, random).floor().long().unbind(1)  # (n,)
+    # TensorFlow never draws the last position
+    place = place * (free + 1 if torchvision else free)
+    top, left = torch.where(first == tries, free / 2, place).floor().long().unbind(1)  # (n,)
     return Box(top, left, h[:, 0].long(), w[:, 0].long())
 
 
@@ -181,10 +182,9 @@ Side = Float64[Tensor, "n 1"]
 
 
 def _torchvision_boxes(
-    crop: Crop, key: Int64[Tensor, ""], index: Rows, h_image: Side, w_image: Side
+    crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side
 ) -> Tries:
     """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params)."""
-    u = uniform(key, index, Draw.TRIES, 2 * TORCHVISION_TRIES)  # (n, 2 tries)
     area = _between(u[:, 0::2], *crop.area) * h_image * w_image  # (n, tries)
     low, high = crop.ratio
     ratio = _between(u[:, 1::2], math.log(low), math.log(high)).exp()
@@ -197,15 +197,12 @@ def _torchvision_boxes(
     return _with_last_resort(h, w, fits, h_else, w_else)
 
 
-def _tensorflow_boxes(
-    crop: Crop, key: Int64[Tensor, ""], index: Rows, h_image: Side, w_image: Side
-) -> Tries:
+def _tensorflow_boxes(crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side) -> Tries:
     """Heights, widths and whether they fit, per try (sample_distorted_bounding_box_op.cc).
 
     The ratio is uniform, and so is the height between those of the least and the largest area;
     the area itself is not.
     """
-    u = uniform(key, index, Draw.TRIES, 2 * TENSORFLOW_TRIES)  # (n, 2 tries)
     ratio = _between(u[:, 0::2], *crop.ratio)  # (n, tries)
     least, most = (share * h_image * w_image for share in crop.area)  # (n, 1)
     h_most = (most / ratio).sqrt().round()
