@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from pictures import pixels
+
 from squint.data import open_source
 from squint.errors import DataError
 

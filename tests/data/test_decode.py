@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from pictures import pixels, png
+from PIL import Image, features
+
 from squint.data.decode import Raw, Unreadable, decode, inspect
 
 
@@ -149,7 +149,19 @@ def test_a_truncated_jpeg_says_so() -> None:
 def test_text_in_disguise_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("not an image")
-    assert reason(path) == "not an image in a format Pillow can read"
+    assert reason(path) == "not an image in a known format"
+
+
+def test_formats_that_run_other_programs_are_not_opened() -> None:
+    assert reason(encoded(Image.new("RGB", (16, 16)), "EPS")) == "not an image in a known format"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF"])
+def test_usual_formats_are_opened(kind: str) -> None:
+    if kind.lower() in ("webp", "avif") and not features.check(kind.lower()):
+        pytest.skip(f"this Pillow was built without {kind}")
+    found = decode(encoded(Image.new("RGB", (16, 16), (200, 100, 50)), kind), 3)
+    np.testing.assert_allclose(found[8, 8], [200, 100, 50], atol=4)
 
 
 def test_empty_files_are_unreadable(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squint.data.layout import arrange, is_image, numbered, printable
@@ -77,6 +77,7 @@ def test_hidden_and_foreign_files_do_not_count() -> None:
         assert not is_image(name)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(st.characters(codec=None)))
 def test_printable_names_stay_on_one_line_and_encode(name: str) -> None:
     shown = printable(name)
@@ -89,6 +90,7 @@ def test_printable_names_stay_on_one_line_and_encode(name: str) -> None:
 folder = st.sampled_from(["train", "val", "test", "cat", "dog", "a", "b"])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(folder, max_size=3), min_size=1, max_size=12))
 def test_any_tree_is_arranged(folders: list[list[str]]) -> None:
     names = sorted("/".join([*parts, f"{k}.jpg"]) for k, parts in enumerate(folders))

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import pixels, write_tree
 from torch import Tensor
 
-from pictures import pixels, write_tree
 from squint.data import Bad, Images, Plan, open_source, order
 from squint.data.loader import FileLoader, PackedLoader
 from squint.errors import DataError, RecipeError
@@ -41,6 +41,7 @@ def images(tmp_path: Path) -> Images:
     return open_source(write_tree(tmp_path / "photos", [f"{k:02d}.png" for k in range(10)]))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**40), st.integers(0, 10_000), st.integers(1, 300))
 def test_order_is_a_permutation_and_pure(seed: int, epoch: int, count: int) -> None:
     found = order(seed, epoch, count)
@@ -60,6 +61,7 @@ def test_the_order_is_uniform_over_first_places() -> None:
     assert np.abs(firsts - 500).max() < 100
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(0, 20), st.integers(0, 9)
 )
@@ -80,6 +82,7 @@ def test_ranks_share_the_batches_of_one_process(
         np.testing.assert_array_equal(rows, np.concatenate([part for _, part in each]))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 25))
 def test_starting_later_gives_what_would_have_come(
     images: int, batch_size: int, first_step: int

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from pictures import pixels, png, write_tree
+
 from squint.data import Bad, Images, Packed, cache, cachedir, open_source, pack
 from squint.errors import DataError
 
@@ -21,9 +21,9 @@ def root(tmp_path: Path) -> Path:
     return write_tree(tmp_path / "photos", [f"{k:03d}.png" for k in range(30)])
 
 
-def packed(images: Images, **options: float) -> Packed:
+def packed(images: Images, max_unreadable_percent: float = 1.0) -> Packed:
     """Packed into a file that could be read back."""
-    found = pack(images, **options)
+    found = pack(images, max_unreadable_percent=max_unreadable_percent)
     assert found is not None and isinstance(found.pixels, np.memmap)
     return found
 
@@ -76,7 +76,7 @@ def test_unreadable_images_are_left_out_and_everything_stays_aligned(tmp_path: P
         found = packed(open_source(root), max_unreadable_percent=10.0)
         assert found.bad == (
             Bad("0/000.png", "the file is empty"),
-            Bad("1/007.png", "not an image in a format Pillow can read"),
+            Bad("1/007.png", "not an image in a known format"),
         )
         assert len(found.images) == len(found.pixels) == 28
         assert found.images.labels is not None
@@ -98,6 +98,11 @@ def test_all_unreadable_stops(root: Path) -> None:
         path.write_bytes(b"")
     with pytest.raises(DataError, match="30 of 30 images"):
         pack(open_source(root), max_unreadable_percent=100.0)
+
+
+def test_no_images_stop(root: Path) -> None:
+    with pytest.raises(DataError, match="has no images"):
+        pack(open_source(root).select([]))
 
 
 def test_probes_that_cannot_be_read_do_not_hide_the_rest(root: Path) -> None:

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-
 from pictures import pixels, png, write_tree
+
 from squint.data import Bad, Quarantine, check, open_source, preflight
 from squint.data.quarantine import allowed
 from squint.errors import DataError
@@ -24,7 +24,7 @@ def test_one_percent_is_allowed_and_one_more_is_not() -> None:
 
 
 def test_all_unreadable_is_never_allowed() -> None:
-    with pytest.raises(DataError, match="3 of 3 .* At least one image must be readable"):
+    with pytest.raises(DataError, match=r"3 of 3 .* At least one image must be readable"):
         Quarantine("photos", 3, max_unreadable_percent=100.0).add(bads(3))
     Quarantine("photos", 4, max_unreadable_percent=100.0).add(bads(3))
 
@@ -55,7 +55,7 @@ def test_check_finds_what_headers_show(tmp_path: Path) -> None:
     (root / "07.png").write_bytes(png(pixels(0, 4, 4)))
     found = check(open_source(root), max_unreadable_percent=20.0)
     assert found == (
-        Bad("03.png", "not an image in a format Pillow can read"),
+        Bad("03.png", "not an image in a known format"),
         Bad("07.png", "4x4 is smaller than 8x8"),
     )
     with pytest.raises(DataError, match=r"2 of 10 images .* \(20 %\)"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from pictures import pixels, png, write_tree
+
 from squint.data import Unreadable, open_source
 from squint.errors import DataError
 
@@ -125,6 +125,7 @@ def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path) -> None:
     path.touch()
     assert "A source is a folder, a .txt list" in message(path)
     assert "Hugging Face" in message("hf:cifar10")
+    assert "empty text" in message("")
     assert "channels=4 is not supported" in message("demo", channels=4)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import pixels
 from torchvision import datasets
 
-from pictures import pixels
 from squint.data import open_source, torchvision_sets
 from squint.errors import DataError
 

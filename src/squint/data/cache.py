@@ -73,8 +73,10 @@ def pack(
         None if an image has a side above 64 px or differs in size from the others.
 
     Raises:
-        DataError: If more than `max_unreadable_percent` of the images, or all, are unreadable.
+        DataError: If more than `max_unreadable_percent` of the images, or all, are unreadable, or
+            there are none.
     """
+    enforce((), len(images), max_unreadable_percent, images.name)
     shape = _common_shape(images)
     if shape is None:
         return None

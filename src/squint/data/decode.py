@@ -19,6 +19,7 @@ below 8 px, more pixels than Pillow's bomb limit, 32-bit integers beyond 16 bits
 """
 
 import contextlib
+import functools
 import io
 from pathlib import Path
 
@@ -35,6 +36,7 @@ LEAST_SIDE = 8
 Raw = Path | bytes | np.ndarray | Image.Image
 """What a store can fetch: a file, a file's bytes, or pixels of any kind."""
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -90,10 +92,20 @@ def _opened(raw: Raw) -> contextlib.AbstractContextManager[Image.Image]:
     if isinstance(raw, Image.Image):
         return contextlib.nullcontext(raw)  # not ours to close
     if isinstance(raw, bytes):
-        return Image.open(io.BytesIO(raw))
+        return Image.open(io.BytesIO(raw), formats=_formats())
     if isinstance(raw, Path):
-        return Image.open(raw)
+        return Image.open(raw, formats=_formats())
     return Image.fromarray(_eight_bit(raw))
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """What this Pillow can open of our formats, whatever the file is called.
+
+    A list, because Pillow knows formats that run other programs (EPS) or are no pictures.
+    """
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _eight_bit(array: np.ndarray) -> np.ndarray:
@@ -152,7 +164,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _reason(error: Exception, raw: Raw) -> str:
     if isinstance(error, UnidentifiedImageError):
         empty = raw == b"" or (isinstance(raw, Path) and raw.stat().st_size == 0)
-        return "the file is empty" if empty else "not an image in a format Pillow can read"
+        return "the file is empty" if empty else "not an image in a known format"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "more pixels than Pillow's limit (decompression bomb?)"
     if isinstance(error, OSError) and error.strerror is not None:

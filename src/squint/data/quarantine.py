@@ -62,8 +62,10 @@ def enforce(bads: Sequence[Bad], total: int, max_unreadable_percent: float, sour
     """Stop if too many of `total` images are unreadable.
 
     Raises:
-        DataError: If more than `max_unreadable_percent` percent, or all, are.
+        DataError: If more than `max_unreadable_percent` percent, or all, are; or if there are none.
     """
+    if total == 0:
+        raise DataError(f"{source} has no images. There must be at least one. Choose others.")
     if len(bads) <= allowed(total, max_unreadable_percent):
         return
     named = "".join(f"\n  {bad.path}: {bad.reason}" for bad in bads[:_NAMED])

@@ -37,6 +37,8 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
             f"channels={channels} is not supported: images are read as grey (1) or RGB (3). "
             "Choose one of them."
         )
+    if text == "":
+        raise DataError(f"The source is an empty text. It must be {_KINDS}. Name one with --data.")
     try:
         if isinstance(text, str) and (named := _named(text, channels)) is not None:
             return named
