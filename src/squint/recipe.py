@@ -123,7 +123,7 @@ class OptimConfig:
     lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
     """linear: lr * batch / 256. sqrt: lr * sqrt(batch)."""
     momentum: float = 0.9
-    """Momentum of sgd and lars; adamw ignores it."""
+    """Momentum of sgd and lars; the first beta of adamw."""
     weight_decay: float = 1e-6
     """Pull towards zero, per step and unit of learning rate."""
     decay_norm_and_bias: bool = False

@@ -57,8 +57,10 @@ class SimCLR(Method):
         logs = {
             "contrast_nats": contrast_nats.detach(),
             "info_nats": cap - contrast_nats.detach(),
+            "info_cap_nats": torch.full_like(contrast_nats, cap),
             "contrast_top1": contrast.top1(z1, z2, u1, u2),
         }
         if isinstance(self.bottleneck, CEB):
             logs["rate_nats"] = self.bottleneck.closed_form_rate(u1.detach(), u2.detach()).mean()
+            logs["beta"] = torch.full_like(rate_nats, beta)
         return Step(loss, logs)

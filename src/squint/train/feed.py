@@ -90,7 +90,7 @@ class Feed:
         for step, batch in enumerate(loader.batches(first_step), first_step):
             epoch = loader.plan.epoch(step)
             if isinstance(batch, PackedBatch):
-                views = self._views(batch.pixels, batch.index, epoch)
+                views = self._views(batch.pixels, batch.rows, epoch)
             else:
                 views = self._views.finish(batch.data, batch.rows, epoch)
             first, second = map(self._laid_out, views)

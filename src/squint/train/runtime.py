@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from squint.errors import RecipeError, RunError
+from squint.nn.norm import sync_batch_norm
 from squint.recipe import TrainConfig
 
 Precision = Literal["float32", "bfloat16"]
@@ -42,9 +43,11 @@ class Runtime:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def place(self, method: nn.Module) -> nn.Module:
-        """Move a method to the device in this layout; batch norm becomes global over ranks."""
+        """The method on the device in this layout; batch norm is global over ranks."""
         if self.world_size > 1 and self.device.type == "cuda":
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        elif self.world_size > 1:
+            method = sync_batch_norm(method)
         return method.to(self.device, memory_format=self.memory_format)  # pyright: ignore
 
     def wrap(self, method: nn.Module) -> nn.Module:
@@ -52,8 +55,8 @@ class Runtime:
         if self.world_size == 1:
             return method
         devices = [self.device.index] if self.device.type == "cuda" else None
-        # Buffers are equal without a broadcast: global batch norm on CUDA, the first rank's on CPU.
-        return DistributedDataParallel(method, device_ids=devices)
+        # Buffers need no broadcast: batch norm is global, so every rank computes the same.
+        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
 
     def autocast(self) -> torch.autocast:
         """Matrix products and convolutions in this run's precision."""

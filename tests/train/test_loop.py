@@ -1,0 +1,195 @@
+"""What a run does beside its steps: refuses, warns, records, stops before bad numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import squint
+from squint import methods
+from squint.errors import DataError, RecipeError, RunError
+from squint.methods import SimCLR, Step
+from squint.runs import Run
+from squint.train.runtime import choose_device, choose_precision
+from train import small
+
+
+def test_a_run_leaves_the_folder_it_promises(tmp_path: Path) -> None:
+    run = squint.pretrain(
+        small.source(tmp_path),
+        recipe=small.recipe(train__knn_every_epochs=1),
+        out=tmp_path / "run",
+        quiet=True,
+    )
+    names = {path.name for path in run.path.iterdir() if "tfevents" not in path.name}
+    assert names == {
+        "recipe.json", "environment.json", "metrics.jsonl", "checkpoints",
+        "encoder.safetensors", "encoder.json",
+    }  # fmt: skip
+    assert list(run.path.glob("events.out.tfevents*"))
+    last = run.records()[-1]
+    assert last["step"] == 6 and last["epoch"] == 1.0
+    expected = {
+        "loss", "contrast_nats", "rate_nats", "info_nats", "info_cap_nats", "contrast_top1",
+        "beta", "lr", "grad_norm", "knn_top1", "images_per_second", "data_wait",
+    }  # fmt: skip
+    assert expected <= last.keys()
+    assert all(np.isfinite(value) for value in last.values())
+    manifest = json.loads((run.path / "recipe.json").read_text())
+    assert manifest["derived"] == {
+        "steps_per_epoch": 6, "total_steps": 6, "warmup_steps": 3, "images": 96,
+        "lr": pytest.approx(0.6 * 16 / 256),
+    }  # fmt: skip
+    session = json.loads((run.path / "environment.json").read_text())["sessions"][0]
+    assert session["precision"] == "float32" and session["versions"]["torch"]
+
+
+def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
+    recipe = small.recipe(
+        compression__beta=0.3,
+        compression__beta_schedule="warmup",
+        compression__beta_warmup_epochs=0.5,
+    )
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "r", quiet=True)
+    betas = []
+    for record in run.records():
+        total = record["contrast_nats"] + record["beta"] * record["rate_nats"]
+        assert record["loss"] == pytest.approx(total, rel=1e-5)
+        assert record["info_nats"] == pytest.approx(
+            record["info_cap_nats"] - record["contrast_nats"], abs=1e-4
+        )
+        betas.append(record["beta"])
+    assert betas == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.3, 0.3], abs=1e-6)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    first, again, other = (
+        squint.pretrain(data, recipe=small.recipe(), out=tmp_path / name, seed=seed, quiet=True)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    small.assert_same_bits(first, again)
+    assert small.curve(first) != small.curve(other)
+
+
+@pytest.mark.parametrize("where", ["contrast_nats", "rate_nats", "gradient"])
+def test_nan_stops_before_the_step_and_names_the_term(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    whole = SimCLR.forward
+    calls = 0
+
+    def spoiled(self: SimCLR, views, progress: float = 1.0) -> Step:
+        nonlocal calls
+        calls += 1
+        step = whole(self, views, progress)
+        if calls < 9:
+            return step
+        nan = torch.full_like(step.loss, float("nan"))
+        if where == "gradient":
+            weight = next(self.projector.parameters())
+            return step._replace(loss=step.loss + (weight - weight.detach()).sum().sqrt())
+        return step._replace(loss=step.loss * nan, logs=step.logs | {where: nan})
+
+    monkeypatch.setattr(SimCLR, "forward", spoiled)
+    word = "projector.0.weight" if where == "gradient" else where
+    with pytest.raises(RunError, match=rf"Step 9: .*{word}.* not finite"):
+        squint.pretrain(
+            small.source(tmp_path),
+            recipe=small.recipe(train__epochs=2.0),
+            out=tmp_path / "run",
+            quiet=True,
+        )
+    state = Run(tmp_path / "run").state()
+    assert state["position"]["step"] == 6, "the checkpoint of the first epoch stands"
+    assert all(value.isfinite().all() for value in state["method"].values())
+
+
+def test_a_batch_larger_than_the_source_is_refused_before_anything_is_written(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"96 readable images, fewer than .* 128.*--batch-size"):
+        squint.pretrain(
+            small.source(tmp_path), recipe=small.recipe(), batch_size=128, out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = torch.save, 0
+
+    def full(state: object, path: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match=r"could not be written.*squint resume"):
+        squint.pretrain(
+            small.source(tmp_path),
+            recipe=small.recipe(train__epochs=2.0),
+            out=tmp_path / "run",
+            quiet=True,
+        )
+    run = Run(tmp_path / "run")
+    assert run.state()["position"]["step"] == 6
+    assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.pt"]
+
+
+def test_files_train_like_pixels_in_memory_and_list_what_was_unreadable(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        size = (90 + number, 80)
+        noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number:02}.png")
+    (folder / "broken.jpg").write_text("no picture")
+    changes = {"data__max_unreadable_percent": 5.0, "train__workers": 0, "views__size": 16}
+    run = squint.pretrain(folder, recipe=small.recipe(**changes), out=tmp_path / "run", quiet=True)
+    assert len(small.curve(run)) == 41 // small.BATCH
+    bad = (run.path / "quarantine.txt").read_text().splitlines()
+    assert len(bad) == 1 and bad[0].startswith("broken.jpg\t")
+
+    with_workers = small.recipe(**changes | {"train__workers": 2})
+    other = squint.pretrain(folder, recipe=with_workers, out=tmp_path / "other", quiet=True)
+    small.assert_same_bits(run, other)
+
+
+def test_beta_zero_without_sampling_is_the_plain_method_bit_for_bit(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    plain = squint.pretrain(data, recipe=small.recipe("simclr"), out=tmp_path / "a", quiet=True)
+    recipe = small.recipe("c-simclr", compression__beta=0.0, compression__sampling=False)
+    compressed = squint.pretrain(data, recipe=recipe, out=tmp_path / "b", quiet=True)
+    small.assert_same_bits(plain, compressed)
+    assert small.curve(plain) == small.curve(compressed)
+
+
+def test_unknown_devices_are_refused() -> None:
+    with pytest.raises(RecipeError, match="toaster"):
+        choose_device("toaster")
+    if not torch.cuda.is_available():
+        with pytest.raises(RunError, match="--device cpu"):
+            choose_device("cuda")
+
+
+def test_precision_is_taken_at_its_word() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == "float32"
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    assert choose_precision("auto", cpu) in ("float32", "bfloat16")
+
+
+def test_initial_weights_depend_on_the_seed_only() -> None:
+    torch.manual_seed(7)
+    first = methods.build(small.recipe())
+    torch.manual_seed(7)
+    second = methods.build(small.recipe())
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
