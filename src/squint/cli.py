@@ -96,18 +96,6 @@ def _pretrain(arguments: list[str]) -> None:
     from squint import presets
     from squint.recipe import Recipe
 
-    @dataclass(frozen=True, kw_only=True)
-    class PretrainFlags:
-        """Train a recipe on images; labels are never needed."""
-
-        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-        data: str
-        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
-        out: Path
-        """Run folder to make."""
-        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-        """Delete the run that is in --out."""
-
     if not arguments or arguments[0].startswith("-"):
         if not {"-h", "--help"} & set(arguments):
             raise RunError(
@@ -116,10 +104,21 @@ def _pretrain(arguments: list[str]) -> None:
             )
         arguments = ["simclr", "--help"]
     name, *rest = arguments
-    default = PretrainFlags(
-        recipe=presets.recipe(name), data=tyro.MISSING, out=tyro.MISSING, overwrite=False
-    )
-    flags = _parse(PretrainFlags, _long_names(rest), verb=f"pretrain {name}", default=default)
+    preset = presets.recipe(name)
+
+    @dataclass(frozen=True, kw_only=True)
+    class PretrainFlags:
+        """Train a recipe on images; labels are never needed."""
+
+        data: str
+        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        out: Path
+        """Run folder to make."""
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Delete the run that is in --out."""
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = preset
+
+    flags = _parse(PretrainFlags, _long_names(rest), verb=f"pretrain {name}")
 
     from squint.data import open_source
     from squint.runs import check_out
@@ -217,20 +216,12 @@ def _recipes(arguments: list[str]) -> None:
     print("\n`squint recipes NAME` shows one in full, with its source and the result to expect.")
 
 
-def _parse(
-    kind: type[Flags], arguments: Sequence[str], *, verb: str, default: Flags | None = None
-) -> Flags:
+def _parse(kind: type[Flags], arguments: Sequence[str], *, verb: str) -> Flags:
     """Flags as a dataclass; prints help or a message about a wrong flag, and exits."""
     import tyro
 
-    options: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        args=list(arguments),
-        prog=f"squint {verb}",
-        config=(tyro.conf.AvoidSubcommands,),
-        **options,
-    )
+    config = (tyro.conf.AvoidSubcommands,)
+    return tyro.cli(kind, args=list(arguments), prog=f"squint {verb}", config=config)
 
 
 def _long_names(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,69 @@
+"""The encoder's file loads into timm and torchvision by key name, and back into Squint."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from PIL import Image
+
+import squint
+from squint import presets
+from squint.errors import CheckpointError
+from squint.interop import encoder as encoder_file
+from squint.recipe import EncoderConfig
+from train import small
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timm_and_torchvision_load_it_and_agree(tmp_path: Path, name: str) -> None:
+    recipe = presets.recipe("simclr@folder").replace(encoder=EncoderConfig(name=name))
+    torch.manual_seed(0)
+    ours = encoder_file.build(recipe.encoder).eval()
+    encoder_file.save(tmp_path, ours, recipe)
+    state = safetensors.torch.load_file(tmp_path / "encoder.safetensors")
+    card = json.loads((tmp_path / "encoder.json").read_text())
+    assert set(card["load"]) == {"squint", "timm", "torchvision"}
+
+    images = torch.rand(2, 3, 64, 64)
+    expected = ours(images)
+    theirs = timm.create_model(name, num_classes=0).eval()
+    theirs.load_state_dict(state)
+    torch.testing.assert_close(theirs(images), expected, rtol=1e-4, atol=1e-5)
+
+    model = getattr(torchvision.models, name)().eval()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert missing == ["fc.weight", "fc.bias"] and not unexpected
+    model.fc = torch.nn.Identity()
+    torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_gives_its_encoder_back(tmp_path: Path) -> None:
+    run = squint.pretrain(
+        small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+    )
+    encoder = squint.load_encoder(run.path)
+    assert not encoder.training and encoder.dim == 64
+    state = run.state()["method"]
+    for name, value in encoder.encoder.state_dict().items():
+        assert torch.equal(value, state[f"encoder.{name}"]), name
+    picture = encoder.transform(Image.new("RGBA", (50, 40), (255, 0, 0, 255)))
+    assert picture.shape == (3, 32, 32)
+    assert encoder(picture[None]).shape == (1, 64)
+
+
+def test_missing_damaged_and_foreign_weights_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        encoder_file.load(tmp_path)
+    recipe = small.recipe()
+    encoder_file.save(tmp_path, encoder_file.build(recipe.encoder), recipe)
+    weights = tmp_path / "encoder.safetensors"
+    safetensors.torch.save_file({"conv1.weight": torch.zeros(1)}, weights)
+    with pytest.raises(CheckpointError, match="does not fit resnet10"):
+        encoder_file.load(tmp_path)
+    weights.write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="can't be read"):
+        encoder_file.load(weights)
