@@ -115,6 +115,13 @@ def test_kl_is_never_negative_and_zero_only_for_equal_laws(
         assert value > 0
 
 
+def test_kl_of_nearly_equal_concentrations_is_not_rounded_below_zero() -> None:
+    for dim in DIMS:
+        mu = _units(1, dim)
+        for kappa in torch.logspace(-2, 6, 50, dtype=torch.float64).tolist():
+            assert vmf.kl(mu, kappa, mu, kappa * (1 + 1e-9)).item() >= 0
+
+
 @settings(deadline=None, max_examples=40)
 @given(dim=st.integers(2, 4096), kappa=concentrations)
 def test_kl_to_the_uniform_law_is_the_entropy_lost(dim: int, kappa: float) -> None:
