@@ -62,15 +62,24 @@ def decode(raw: Raw, channels: int) -> np.ndarray:
     """
     try:
         with _opened(raw) as image:
-            _check_header(image)
-            image.load()
-            return _pixels(_upright(image), channels)
+            return from_pil(image, channels)
     except Unreadable:
         raise
     # Pillow's plugins raise a dozen unrelated types on damaged files (struct.error, KeyError,
     # SyntaxError, ...): every one of them means that this image has no pixels.
     except Exception as error:
         raise Unreadable(_reason(error, raw)) from error
+
+
+def from_pil(image: Image.Image, channels: int) -> np.ndarray:
+    """Pixels of a picture that is already open, uint8 (h, w, channels), by the same rule.
+
+    Raises:
+        Unreadable: If its size is out of range.
+    """
+    _check_header(image)
+    image.load()
+    return _pixels(_upright(image), channels)
 
 
 def inspect(raw: Raw) -> None:
