@@ -2,6 +2,7 @@ import gzip
 import io
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -238,14 +239,20 @@ def test_encrypted_members_say_so(tmp_path: Path) -> None:
 def test_a_zip_bomb_is_not_inflated(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.png", bytes(1 << 20))
-    # The directory claims a kilobyte, the stream holds a megabyte.
+        archive.writestr("a.png", bytes(1 << 24))
+    # The directory claims a kilobyte, the stream holds sixteen megabytes.
     data = bytearray(path.read_bytes())
     place = data.rindex(b"PK\1\2") + 24
     data[place : place + 4] = (1024).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(Unreadable, match="damaged inside"):
-        open_source(path).read(0)
+    images = open_source(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="damaged inside"):
+            images.read(0)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 def test_backslashes_in_a_zip_are_folders(tmp_path: Path) -> None:

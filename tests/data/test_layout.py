@@ -26,6 +26,11 @@ def test_folders_all_images_share_mean_nothing() -> None:
     assert labelled(["photos/1.jpg", "photos/2.jpg"]) is None
 
 
+def test_one_class_is_no_classification() -> None:
+    assert labelled(["train/cat/1.jpg", "val/cat/2.jpg"]) is None
+    assert numbered(["cat", "cat"]) == ((), None)
+
+
 def test_images_beside_class_folders_mean_that_folders_are_no_classes() -> None:
     assert labelled(["cat/1.jpg", "dog/1.jpg", "stray.jpg"]) is None
     assert labelled(["cat/1.jpg", "dog/1.jpg", "dog/more/2.jpg"]) is None

@@ -205,30 +205,40 @@ def test_too_many_unreadable_images_stop_with_the_plain_error(
     assert "Traceback" not in str(caught.value)
 
 
-def _train_until_interrupted(images: Images, said: Path, complained: Path) -> None:
+def _train_until_interrupted(images: Images, folder: Path, patient: bool) -> None:
     os.setsid()
-    os.dup2(os.open(complained, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(folder / "complained", os.O_WRONLY | os.O_CREAT), 2)
+    interrupts: list[int] = []
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    loader = FileLoader(images, transform, batch_size=2, seed=0, workers=2)
+    batches = FileLoader(images, transform, batch_size=2, seed=0, workers=2).batches()
     try:
-        for step, _ in enumerate(loader.batches()):
-            said.write_text(f"batch {step}")
+        for _ in batches:
+            if patient:  # from here on, that is: workers do not inherit it
+                signal.signal(signal.SIGINT, lambda *_: interrupts.append(1))
+            (folder / "began").touch()
+            if interrupts:
+                take(batches, 20)  # more than was prepared ahead
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
-        said.write_text("stopped")
+        (folder / "stopped").touch()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process group of its own")
-def test_ctrl_c_prints_no_traceback_of_workers(images: Images, tmp_path: Path) -> None:
-    said, complained = tmp_path / "said", tmp_path / "complained"
+@pytest.mark.parametrize("patient", [False, True])
+def test_ctrl_c_is_for_the_main_process_alone(
+    images: Images, tmp_path: Path, patient: bool
+) -> None:
+    """No worker prints a traceback, or dies under a main process that first ends its step."""
     process = multiprocessing.get_context("fork").Process(
-        target=_train_until_interrupted, args=(images, said, complained)
+        target=_train_until_interrupted, args=(images, tmp_path, patient)
     )
     process.start()
-    while not said.exists() or said.read_text() in ("", "batch 0"):
+    while not (tmp_path / "began").exists():
         assert process.is_alive()
         time.sleep(0.05)
+    time.sleep(0.2)
     assert process.pid is not None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
     process.join(timeout=60)
-    assert said.read_text() == "stopped" and process.exitcode == 0
-    assert complained.read_text() == ""
+    assert (tmp_path / "complained").read_text() == ""
+    assert (tmp_path / "stopped").exists() and process.exitcode == 0
