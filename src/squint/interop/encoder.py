@@ -51,7 +51,7 @@ class PretrainedEncoder(nn.Module):
             DataError: the picture can't be read as this encoder's channels.
         """
         pixels = decode.from_pil(image, self.config.in_channels)  # (h, w, c)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)  # (c, h, w)
+        tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (c, h, w)
         return eval_view(self.views)(tensor)
 
 
