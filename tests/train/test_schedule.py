@@ -6,13 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import cases
-from squint.train.schedule import cosine, cosine_to_one, scaled_lr, step_decay, warmup_cosine
+from squint.recipe import Recipe
+from squint.train.schedule import cosine, cosine_to_one, step_decay, warmup_cosine
+
+
+def peak_lr(base: float, batch: int, rule: str) -> float:
+    """As a recipe scales it."""
+    settings = {"optim.lr": base, "optim.lr_scaling": rule, "train.batch_size": batch}
+    return Recipe().override(settings).scaled_lr
 
 
 @pytest.mark.parametrize("case", [*cases("schedules_simclr_cvr"), *cases("schedules_byol")])
 def test_simclr_cvr_and_byol(case):
     made = case.settings
-    peak = scaled_lr(made["base_lr"], made["batch_size"], rule=made.get("scaling", "linear"))
+    peak = peak_lr(made["base_lr"], made["batch_size"], made.get("scaling", "linear"))
     total, warmup = made["total_steps"], made["warmup_steps"]
     steps = case["steps"].tolist()
     lr = [peak * warmup_cosine(t, warmup_steps=warmup, total_steps=total) for t in steps]
@@ -37,7 +44,7 @@ def test_moco_v1_v2(case):
 @pytest.mark.parametrize("case", cases("schedules_moco", lambda case: "v3" in case.name))
 def test_moco_v3(case):
     made = case.settings
-    peak = scaled_lr(made["base_lr"], made["batch_size"], rule="linear")
+    peak = peak_lr(made["base_lr"], made["batch_size"], "linear")
     total, warmup = made["epochs"], made["warmup_epochs"]
     epochs = case["fractional_epochs"].tolist()
     lr = [peak * warmup_cosine(e, warmup_steps=warmup, total_steps=total) for e in epochs]
@@ -60,12 +67,6 @@ def test_warmup_rises_then_falls_within_zero_and_one(warmup, more, starts_at_zer
     assert factors[total:] == [0.0, 0.0, 0.0]
     if warmup:
         assert (factors[0] == 0.0) == starts_at_zero
-
-
-def test_scaled_lr():
-    assert scaled_lr(0.3, 4096, rule="linear") == pytest.approx(4.8)
-    assert scaled_lr(0.075, 4096, rule="sqrt") == pytest.approx(4.8)
-    assert scaled_lr(0.3, 4096, rule="none") == 0.3
 
 
 def test_step_decay():

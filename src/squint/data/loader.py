@@ -131,8 +131,7 @@ class FileLoader:
 
         Args:
             images: The source.
-            transform: Runs in the worker. With `workers` above 0 it must pickle on platforms that
-                do not fork.
+            transform: Runs in the worker; must pickle on platforms that do not fork.
             batch_size: Images per step over all ranks.
             seed: Of the order.
             workers: Processes that decode and transform; 0 does it in this process.
@@ -143,15 +142,10 @@ class FileLoader:
             prefetch: Batches each worker prepares ahead.
 
         Raises:
-            DataError: If the global batch is larger than the source.
-            RecipeError: If the global batch can't be split evenly over the ranks.
+            DataError, RecipeError: As `Plan` does.
         """
         self.plan = Plan(
-            images=len(images),
-            batch_size=batch_size,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
+            images=len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
         )
         self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
         self.wait_seconds = 0.0

@@ -5,30 +5,8 @@ Nothing here keeps state: the value at a step is the same however often the run 
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 Number = int | float
-LrRule = Literal["linear", "sqrt", "none"]
-
-_REFERENCE_BATCH = 256
-
-
-def scaled_lr(lr: Number, batch_size: int, *, rule: LrRule) -> float:
-    """Peak learning rate of a global batch.
-
-    Args:
-        lr: base learning rate.
-        batch_size: images in the global batch.
-        rule: linear, lr * batch / 256 (SimCLR, CVR, BYOL, MoCo v3); sqrt, lr * sqrt(batch)
-            (SimCLR's other rule); none, lr as it is.
-    """
-    match rule:
-        case "linear":
-            return lr * batch_size / _REFERENCE_BATCH
-        case "sqrt":
-            return lr * math.sqrt(batch_size)
-        case "none":
-            return float(lr)
 
 
 def cosine(progress: Number) -> float:
