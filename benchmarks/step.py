@@ -35,6 +35,7 @@ STEPS = 8
 
 
 def main() -> None:
+    """Measure the recipes asked for and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -58,7 +59,8 @@ def measure(name: str, data: str, seconds: float) -> str:
             bare_steps(recipe, runtime),
             training_steps(recipe, runtime, data, Path(folder)),
         )
-        bare(), step()
+        bare()
+        step()
         times: list[tuple[float, float]] = []
         end = time.monotonic() + seconds
         while time.monotonic() < end or len(times) < 3:

@@ -17,7 +17,8 @@ from squint.errors import RecipeError
 def encode(value: Any) -> Any:
     """A dataclass tree as JSON values: dicts, lists, numbers, strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        tag = {"kind": value.kind} if hasattr(type(value), "kind") else {}
+        kind = getattr(type(value), "kind", None)
+        tag = {} if kind is None else {"kind": kind}
         return tag | {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return [encode(item) for item in value] if isinstance(value, tuple) else value
 
@@ -55,7 +56,7 @@ def decode(kind: Any, value: Any, path: str = "") -> Any:
         each = options[:1] * len(value) if options[-1] is Ellipsis else options
         if len(each) == len(value):
             return tuple(decode(t, v, path) for t, v in zip(each, value, strict=True))
-    if kind is float and type(value) in (int, float):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if kind in (int, bool, str) and type(value) is kind:
         return value
@@ -66,7 +67,7 @@ def decode(kind: Any, value: Any, path: str = "") -> Any:
 
 
 def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    tagged = {o.kind: o for o in options if dataclasses.is_dataclass(o) and hasattr(o, "kind")}
+    tagged: dict[Any, Any] = {o.kind: o for o in options if hasattr(o, "kind")}
     if tagged:
         kind = value.get("kind") if isinstance(value, Mapping) else value
         if kind not in tagged:

@@ -1,5 +1,7 @@
 """Recipe: everything that decides a run, as one frozen tree of plain values.
 
+Over 300 lines because every field carries the sentence that `--help` shows for it.
+
 Nothing here imports torch, reads a file or draws a number. What is derived (scaled learning
 rate, steps, warm-up) is a method of the recipe, printed at the start of a run and written
 beside the raw value; a raw value is never rewritten.
@@ -272,16 +274,17 @@ class Recipe:
         Raises:
             RecipeError: unknown field, wrong type, or a value out of range.
         """
-        tree = to_dict(self)
+        tree, known = to_dict(self), leaves(self)
         for dotted, value in changes.items():
-            node, *rest = tree, *dotted.split(".")
-            for part in rest[:-1]:
-                node = node.get(part) if isinstance(node, dict) else None
-            if not isinstance(node, dict) or rest[-1] not in node:
+            if dotted not in known:
                 raise RecipeError(
-                    f"No field {dotted!r} in this recipe.{codec.nearest(dotted, leaves(self))}"
+                    f"No field {dotted!r} in this recipe.{codec.nearest(dotted, known)}"
                 )
-            node[rest[-1]] = list(value) if isinstance(value, tuple) else value
+            node: dict[str, Any] = tree
+            *groups, name = dotted.split(".")
+            for group in groups:
+                node = node[group]
+            node[name] = codec.encode(value)
         return from_dict(tree)
 
 

@@ -51,7 +51,8 @@ def test_a_run_gives_its_encoder_back(tmp_path: Path) -> None:
     for name, value in encoder.encoder.state_dict().items():
         assert torch.equal(value, state[f"encoder.{name}"]), name
     picture = encoder.transform(Image.new("RGBA", (50, 40), (255, 0, 0, 255)))
-    assert picture.shape == (3, 32, 32)
+    size = encoder.views.evaluation.size
+    assert picture.shape == (3, size, size)
     assert encoder(picture[None]).shape == (1, 64)
 
 

@@ -27,8 +27,9 @@ from squint.views.recipes import (
 def simclr() -> Preset:
     """SimCLR small enough for two CPU cores: a narrow ResNet-10, trained on 16-px views.
 
-    Views of half the side cost a quarter, and crops already show things larger than whole
-    images do; evaluation at full size suits such an encoder (Touvron et al. 2019, "FixRes").
+    Views of half the side cost a quarter. A crop shows things larger than the whole image does,
+    so an encoder trained on crops is best shown images above its training size (Touvron et al.
+    2019, "FixRes"): 24 px here, a point or two better than 32.
     """
     view = View(
         crop=Crop(area=(0.2, 1.0), interpolation="bilinear"),
@@ -45,7 +46,7 @@ def simclr() -> Preset:
             size=16,
             first=view,
             second=view,
-            evaluation=EvalView(size=32, crop=1.0),
+            evaluation=EvalView(size=24, crop=1.0),
             mean=CIFAR_MEAN,
             std=CIFAR_STD,
         ),
