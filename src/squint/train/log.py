@@ -15,6 +15,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from squint import runs
 from squint.runs import Run
+from squint.train.runtime import Runtime
 
 PLAIN_LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal to redraw."""
@@ -34,10 +35,10 @@ class Meter:
             self._sums[name] = self._sums[name] + value if self._count else value
         self._count += 1
 
-    def take(self) -> dict[str, float]:
-        """The means, and a fresh start. The one place where the device is waited for."""
+    def take(self, runtime: Runtime) -> dict[str, float]:
+        """The means over steps and ranks, and a fresh start. Here the device is waited for."""
         names = list(self._sums)
-        means = torch.stack([self._sums[name] for name in names]) / self._count
+        means = runtime.mean(torch.stack([self._sums[name] for name in names]) / self._count)
         self._sums, self._count = {}, 0
         return dict(zip(names, means.tolist(), strict=True))
 

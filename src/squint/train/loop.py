@@ -97,7 +97,7 @@ def fit(
         clock.step(batch.wait_seconds)
         record: dict[str, float] = {}
         if done % recipe.train.log_every_steps == 0 or last:
-            record = meter.take() | {"lr": lr} | clock.take()
+            record = meter.take(runtime) | {"lr": lr} | clock.take()
         if events.online_knn and knn_every and (done % knn_every == 0 or last):
             record["knn_top1"] = events.online_knn()
             clock.pause()

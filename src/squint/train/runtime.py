@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from squint.errors import RecipeError, RunError
@@ -70,6 +71,13 @@ class Runtime:
         total = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(total)
         return bool(total.item())
+
+    def mean(self, values: Float[Tensor, " _"]) -> Float[Tensor, " _"]:
+        """Mean of each value over the ranks; alone, the values themselves."""
+        if self.world_size == 1:
+            return values
+        dist.all_reduce(values)
+        return values / self.world_size
 
 
 @contextmanager
