@@ -1,0 +1,110 @@
+"""From a source to numbers: which images, which labels, which channel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from squint import presets
+from squint.compression import CEB
+from squint.data import open_source
+from squint.errors import DataError
+from squint.evaluate import compression
+from squint.evaluate.inputs import HELD_OUT, halves, labelled_features, view_pairs
+from squint.methods import SimCLR
+from squint.ops import vmf
+from train import small
+
+CPU = torch.device("cpu")
+VIEWS = presets.recipe("simclr@tiny").views
+
+
+class MeanColour(nn.Module):
+    """An encoder whose features are known: the mean of each channel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def coloured_folder(root: Path, *, size: int, broken: bool = False) -> Path:
+    """One folder per class; class k has pictures of brightness 20 k + 100."""
+    for label in range(3):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(5):
+            picture = Image.new("RGB", (size, size + number), (20 * label + 100,) * 3)
+            picture.save(folder / f"{number}.png")
+    if broken:
+        (root / "class1" / "2.png").write_text("no picture")
+    return root
+
+
+@pytest.mark.parametrize("size", [90, 100])
+def test_files_keep_their_labels_when_one_is_unreadable(tmp_path: Path, size: int) -> None:
+    images = open_source(coloured_folder(tmp_path, size=size, broken=True))
+    found = labelled_features(MeanColour(), images, VIEWS, device=CPU)
+    assert len(found.features) == len(found.labels) == 14
+    expected = ((20 * found.labels + 100) / 255 - VIEWS.mean[0]) / VIEWS.std[0]
+    torch.testing.assert_close(found.features[:, 0], expected, rtol=0, atol=0.01)
+
+
+def test_pixels_in_memory_keep_their_labels_under_a_limit(tmp_path: Path) -> None:
+    images = open_source(small.source(tmp_path))
+    whole = labelled_features(MeanColour(), images, VIEWS, device=CPU)
+    part = labelled_features(MeanColour(), images, VIEWS, device=CPU, limit=10)
+    assert len(part.features) == 10
+    for feature, label in zip(*part, strict=True):
+        (row,) = (whole.features == feature).all(dim=1).nonzero()[0]
+        assert whole.labels[row] == label
+
+
+def test_without_labels_accuracy_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((20, 16, 16, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match="no labels"):
+        labelled_features(MeanColour(), open_source(tmp_path / "a.npy"), VIEWS, device=CPU)
+
+
+def test_halves_are_the_splits_or_a_disjoint_fifth(tmp_path: Path) -> None:
+    train, test, note = halves(open_source("demo"))
+    assert (len(train), len(test)) == (5000, 1000) and "test split" in note
+    images = open_source(small.source(tmp_path))
+    train, test, note = halves(images)
+    assert len(test) == round(HELD_OUT * len(images)) and "may have seen" in note
+    assert not set(train.paths) & set(test.paths)
+    assert len(train) + len(test) == len(images)
+
+
+def test_view_pairs_come_in_equal_batches(tmp_path: Path) -> None:
+    images = open_source(small.source(tmp_path))
+    pairs = list(view_pairs(images, VIEWS, device=CPU, limit=40))
+    assert len(pairs) == 1
+    first, second = pairs[0]
+    assert first.shape == second.shape == (40, 3, VIEWS.size, VIEWS.size)
+    assert not torch.equal(first, second)
+
+
+def known_method(bottleneck: CEB | None) -> SimCLR:
+    """Codes are the mean colour; no randomness but the channel's."""
+    return SimCLR(MeanColour(), nn.Identity(), temperature=0.2, bottleneck=bottleneck)
+
+
+def test_rate_is_the_closed_form_and_information_stays_under_its_cap() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.nn.functional.normalize(torch.randn(2, 50, 3, generator=generator), dim=2)
+    first, second = (c[:, :, None, None].expand(-1, -1, 4, 4) for c in codes)
+    method = known_method(None)
+    measured = compression.measure(method, [(first, second)], kappa_e=100.0)
+    expected = (vmf.kl(codes[0], 100.0, codes[1], 5.0) + vmf.kl(codes[1], 100.0, codes[0], 5.0)) / 2
+    assert measured.rate_nats == pytest.approx(expected.mean().item(), rel=1e-4)
+    assert measured.info_nats < measured.info_cap_nats == pytest.approx(np.log(99))
+    same = compression.measure(method, [(first, first)], kappa_e=100.0)
+    assert same.rate_nats < measured.rate_nats and same.info_nats > measured.info_nats
+    assert method.training, "left as it was"
+
+
+def test_a_method_is_measured_through_its_own_channel() -> None:
+    assert compression.channel_of(known_method(CEB(kappa_e=77.0, kappa_b=5.0))) == 77.0
+    assert compression.channel_of(known_method(None)) == compression.KAPPA_E
