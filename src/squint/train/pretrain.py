@@ -221,7 +221,7 @@ def _open(data: str | Path | Images, recipe: Recipe) -> Images:
 def _source(data: str | Path | Images) -> str:
     """The source as `resume` can open it again from another working folder."""
     text = data.name if isinstance(data, Images) else str(data)
-    return str(Path(text).absolute()) if Path(text).exists() and text != "demo" else text
+    return str(Path(text).resolve()) if Path(text).exists() and text != "demo" else text
 
 
 def _fingerprint(images: Images) -> str:
