@@ -45,7 +45,8 @@ def test_a_run_gives_its_encoder_back(tmp_path: Path) -> None:
     run = squint.pretrain(
         small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
     )
-    encoder = squint.load_encoder(run.path)
+    encoder = squint.load_encoder(str(run.path))
+    assert squint.load_encoder(run).dim == squint.load_encoder(run.encoder).dim == encoder.dim
     assert not encoder.training and encoder.dim == 64
     state = run.state()["method"]
     for name, value in encoder.encoder.state_dict().items():

@@ -21,6 +21,7 @@ from squint.data import decode
 from squint.errors import CheckpointError
 from squint.nn import encoders
 from squint.recipe import EncoderConfig, Recipe
+from squint.runs import Run
 from squint.shapes import Features, Image
 from squint.views.recipes import ViewsConfig
 from squint.views.two_views import eval_view
@@ -69,7 +70,7 @@ def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
     runs.write_json(folder / "encoder.json", _card(encoder, recipe))
 
 
-def load(path: Path) -> PretrainedEncoder:
+def load(path: str | Path | Run) -> PretrainedEncoder:
     """The encoder of a run folder, or of an encoder.safetensors with its JSON beside it.
 
     Returned in evaluation mode, on the CPU.
@@ -77,6 +78,7 @@ def load(path: Path) -> PretrainedEncoder:
     Raises:
         CheckpointError: a file is missing or damaged, or weights and architecture do not fit.
     """
+    path = path.path if isinstance(path, Run) else Path(path)
     weights = path / "encoder.safetensors" if path.is_dir() else path
     card_path = weights.with_suffix(".json")
     try:

@@ -56,8 +56,7 @@ class Runtime:
         if self.world_size == 1:
             return method
         devices = [self.device.index] if self.device.type == "cuda" else None
-        # Buffers need no broadcast: batch norm is global, so every rank computes the same.
-        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(method, device_ids=devices)
 
     def autocast(self) -> torch.autocast:
         """Matrix products and convolutions in this run's precision."""
