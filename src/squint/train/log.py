@@ -100,7 +100,7 @@ class Bar(Display):
     def __init__(self, total: int, done: int, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.completed}/{task.total}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=6),
             TextColumn("{task.fields[summary]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
@@ -110,7 +110,8 @@ class Bar(Display):
 
     def update(self, step: int, record: Mapping[str, Any]) -> None:
         """Redraw with the newest record."""
-        self._progress.update(self._task, completed=step, summary=_summary(record))
+        shown = {name: value for name, value in record.items() if name != "epoch"}  # 80 columns
+        self._progress.update(self._task, completed=step, summary=_summary(shown))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -171,9 +172,9 @@ def _summary(record: Mapping[str, Any]) -> str:
     parts = (
         ("epoch", "epoch {:.1f}"),
         ("loss", "loss {:.3f}"),
-        ("rate_nats", "rate {:.1f} nats"),
+        ("rate_nats", "rate {:.1f}"),
         ("knn_top1", "kNN {:.1%}"),
         ("images_per_second", "{:.0f} img/s"),
-        ("data_wait", "waiting {:.0%}"),
+        ("data_wait", "wait {:.0%}"),
     )
     return "  ".join(form.format(record[name]) for name, form in parts if name in record)
