@@ -11,8 +11,8 @@ from torch import nn
 from squint import presets
 from squint.compression import CEB
 from squint.data import open_source
-from squint.errors import DataError
-from squint.evaluate import compression
+from squint.errors import DataError, RunError
+from squint.evaluate import compression, protocols
 from squint.evaluate.inputs import HELD_OUT, halves, labelled_features, view_pairs
 from squint.methods import SimCLR
 from squint.ops import vmf
@@ -108,3 +108,10 @@ def test_rate_is_the_closed_form_and_information_stays_under_its_cap() -> None:
 def test_a_method_is_measured_through_its_own_channel() -> None:
     assert compression.channel_of(known_method(CEB(kappa_e=77.0, kappa_b=5.0))) == 77.0
     assert compression.channel_of(known_method(None)) == compression.KAPPA_E
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert protocols._device("cpu") == CPU
+    for name in ("toaster", "cuda:99"):
+        with pytest.raises(RunError, match="--device cpu"):
+            protocols._device(name)

@@ -194,6 +194,16 @@ def _earlier_results(run: Run, images: Images) -> dict[str, Any]:
 
 
 def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device asked for, once it is known to work.
+
+    Raises:
+        RunError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):  # torch without CUDA asserts
+        raise RunError(
+            f"Device {name!r} is unknown or not on this machine. Use --device auto or --device cpu."
+        ) from None
