@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squint import presets
+from squint.configs import CEBConfig, SimCLRConfig
 from squint.errors import RecipeError
-from squint.recipe import CEBConfig, Recipe, SimCLRConfig, from_dict, leaves, to_dict
+from squint.recipe import Recipe, from_dict, leaves, to_dict
 
 NAMES = list(presets.names())
 

@@ -17,13 +17,14 @@ BELOW = {
     "data": {"errors", "shapes"},
     "views": {"errors", "shapes", "data"},
     "codec": {"errors"},
-    "recipe": {"errors", "codec", "views"},
-    "presets": {"errors", "recipe", "views"},
+    "configs": {"errors"},
+    "recipe": {"errors", "codec", "configs", "views"},
+    "presets": {"errors", "configs", "recipe", "views"},
     "nn": {"errors", "shapes", "ops"},
     "compression": {"errors", "shapes", "ops", "nn"},
-    "methods": {"errors", "shapes", "ops", "nn", "compression", "recipe"},
+    "methods": {"errors", "shapes", "ops", "nn", "compression", "configs", "recipe"},
     "runs": {"errors", "codec", "recipe"},
-    "interop": {"errors", "shapes", "codec", "data", "views", "nn", "recipe", "runs"},
+    "interop": {"errors", "shapes", "codec", "data", "views", "nn", "configs", "recipe", "runs"},
 }
 BELOW["evaluate"] = set(BELOW) - {"presets"}
 BELOW["train"] = set(BELOW)

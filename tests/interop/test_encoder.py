@@ -12,9 +12,9 @@ from PIL import Image
 
 import squint
 from squint import presets
+from squint.configs import EncoderConfig
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
-from squint.recipe import EncoderConfig
 from train import small
 
 

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from squint import codec, runs
+from squint.configs import EncoderConfig
 from squint.data import decode
 from squint.errors import CheckpointError
 from squint.nn import encoders
-from squint.recipe import EncoderConfig, Recipe
+from squint.recipe import Recipe
 from squint.runs import Run
 from squint.shapes import Features, Image
 from squint.views.recipes import ViewsConfig

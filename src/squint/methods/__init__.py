@@ -1,10 +1,11 @@
 """Methods: one algorithm box per file, and `build` to make one from a recipe."""
 
 from squint.compression import CEB, Open
+from squint.configs import CEBConfig
 from squint.methods._method import Method, Step
 from squint.methods.simclr import SimCLR
 from squint.nn import encoders, heads
-from squint.recipe import CEBConfig, Recipe
+from squint.recipe import Recipe
 
 __all__ = ["Method", "SimCLR", "Step", "build"]
 

@@ -2,23 +2,25 @@
 
 import dataclasses
 
-from squint.presets import Preset
-from squint.recipe import (
+from squint.configs import (
     CEBConfig,
     EncoderConfig,
     OptimConfig,
     ProjectorConfig,
-    Recipe,
     SimCLRConfig,
     TrainConfig,
 )
+from squint.presets import Preset
+from squint.recipe import Recipe
 from squint.views.recipes import simclr_32
 
 
 def simclr() -> Preset:
     """SimCLR's CIFAR command: LARS lr 1.0, temperature 0.5, half colour strength, no blur."""
     recipe = Recipe(
-        method=SimCLRConfig(temperature=0.5, projector=ProjectorConfig(out_dim=128)),
+        method=SimCLRConfig(
+            temperature=0.5, projector=ProjectorConfig(layers=3, output_norm="scale", init="simclr")
+        ),
         encoder=EncoderConfig(name="resnet18", stem="cifar"),
         views=simclr_32(),
         optim=OptimConfig(lr=1.0, weight_decay=1e-4),

@@ -2,23 +2,25 @@
 
 import dataclasses
 
-from squint.presets import Preset
-from squint.recipe import (
+from squint.configs import (
     CEBConfig,
     EncoderConfig,
     OptimConfig,
     ProjectorConfig,
-    Recipe,
     SimCLRConfig,
     TrainConfig,
 )
+from squint.presets import Preset
+from squint.recipe import Recipe
 from squint.views.recipes import simclr_224
 
 
 def simclr() -> Preset:
     """SimCLR at batch 256 with the square-root rule, which suits batches below 4096."""
     recipe = Recipe(
-        method=SimCLRConfig(temperature=0.1, projector=ProjectorConfig(layers=2, out_dim=128)),
+        method=SimCLRConfig(
+            temperature=0.1, projector=ProjectorConfig(layers=2, output_norm="scale", init="simclr")
+        ),
         encoder=EncoderConfig(name="resnet50"),
         views=simclr_224(),
         optim=OptimConfig(lr=0.075, lr_scaling="sqrt", weight_decay=1e-4),

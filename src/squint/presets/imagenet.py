@@ -6,16 +6,16 @@ batch norm over all devices; embeddings of 256 from the released two-layer proje
 
 import dataclasses
 
-from squint.presets import Preset
-from squint.recipe import (
+from squint.configs import (
     CEBConfig,
     EncoderConfig,
     OptimConfig,
     ProjectorConfig,
-    Recipe,
     SimCLRConfig,
     TrainConfig,
 )
+from squint.presets import Preset
+from squint.recipe import Recipe
 from squint.views.recipes import byol_224
 
 _PROJECTOR = ProjectorConfig(layers=2, hidden_dim=4096, out_dim=256, output_norm="none", init="cvr")

@@ -2,16 +2,16 @@
 
 import dataclasses
 
-from squint.presets import Preset
-from squint.recipe import (
+from squint.configs import (
     CEBConfig,
     EncoderConfig,
     OptimConfig,
     ProjectorConfig,
-    Recipe,
     SimCLRConfig,
     TrainConfig,
 )
+from squint.presets import Preset
+from squint.recipe import Recipe
 from squint.views.recipes import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -39,7 +39,7 @@ def simclr() -> Preset:
     recipe = Recipe(
         method=SimCLRConfig(
             temperature=0.2,
-            projector=ProjectorConfig(layers=2, hidden_dim=512, out_dim=128, init="torch"),
+            projector=ProjectorConfig(layers=2, hidden_dim=512, out_dim=128, output_norm="scale"),
         ),
         encoder=EncoderConfig(name="resnet10", stem="cifar", width=0.375),
         views=ViewsConfig(

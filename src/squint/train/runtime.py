@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from squint.configs import TrainConfig
 from squint.errors import RecipeError, RunError
 from squint.nn.norm import sync_batch_norm
-from squint.recipe import TrainConfig
 
 Precision = Literal["float32", "bfloat16"]
 
