@@ -1,5 +1,6 @@
 """Whole views: against torchvision applied image by image with the same parameters."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ def torchvision_view(image: Tensor, row: int, params: Params, view: View, size: 
     mode = InterpolationMode.BICUBIC
     x = F.resized_crop(image, top, left, height, width, [size, size], mode, True).clamp(0, 1)
     x = F.horizontal_flip(x) if look.flip[row] else x
+    x = F.rgb_to_grayscale(x, 3) if look.gray[row] and view.gray_before_jitter else x
     operations = [
         (F.adjust_brightness, look.brightness),
         (F.adjust_contrast, look.contrast),
@@ -38,15 +40,16 @@ def torchvision_view(image: Tensor, row: int, params: Params, view: View, size: 
     for number in look.order[row].tolist() if look.jitter[row] else []:
         operation, strength = operations[number]
         x = operation(x, float(strength[row]))
-    x = F.rgb_to_grayscale(x, 3) if look.gray[row] else x
+    x = F.rgb_to_grayscale(x, 3) if look.gray[row] and not view.gray_before_jitter else x
     taps = 2 * (size // 20) + 1
     x = F.gaussian_blur(x, [taps, taps], [float(look.sigma[row])]) if look.blur[row] else x
     return F.solarize(x, 0.5) if look.solarize[row] else x
 
 
-def test_views_equal_torchvisions() -> None:
+@pytest.mark.parametrize("gray_before_jitter", [False, True])
+def test_views_equal_torchvisions(gray_before_jitter: bool) -> None:
     torch.manual_seed(0)
-    view = View(solarize=0.3)
+    view = View(solarize=0.3, gray_before_jitter=gray_before_jitter)
     # smooth images: solarizing jumps at 0.5, and rounding decides only for pixels that hit it
     images = F.gaussian_blur(torch.rand(64, 3, 50, 44), [9, 9])
     images = (images - 0.35).mul(3.3).clamp(0, 1)
@@ -56,6 +59,26 @@ def test_views_equal_torchvisions() -> None:
         theirs = torchvision_view(image, row, params, view, 60)
         close = (ours[row] - theirs).abs() < 5e-5
         assert close.float().mean() > 0.999, row
+
+
+def test_grey_before_jitter_draws_the_same_and_shows_another_image() -> None:
+    images = torch.rand(64, 3, 16, 16)
+    late = View(jitter=Jitter(probability=1.0), gray=1.0, blur=Blur(probability=0.0))
+    early = replace(late, gray_before_jitter=True)
+    params = drawn(late, images)
+    for before, after in zip(params.look, drawn(early, images).look, strict=True):
+        assert torch.equal(before, after)
+    first, last = apply(images, params, early, 16), apply(images, params, late, 16)
+    assert (first != last).flatten(1).any(dim=1).all()
+    # hue and saturation find nothing to change in a grey image: one without colour comes out
+    torch.testing.assert_close(first[:, 0], first[:, 1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(first[:, 0], first[:, 2], rtol=0, atol=1e-5)
+
+
+def test_solarizing_at_0_5_is_pils_threshold_of_128_on_8_bit_pixels() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    ours = color.solarize(levels / 255)
+    assert torch.equal(ours.mul(255).round().to(torch.uint8), F.solarize(levels, 128))
 
 
 @pytest.mark.parametrize("form", ["torchvision", "simclr", "byol"])

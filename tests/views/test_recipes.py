@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from squint.errors import RecipeError
-from squint.views import recipes
+from squint.views import cifar_recipes, recipes
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View, ViewsConfig
 
 
@@ -66,6 +66,53 @@ def test_byol_224_has_the_published_numbers() -> None:
     assert (first.solarize, second.solarize) == (0.0, 0.2)
     assert first.crop == second.crop == Crop(ratio_law="log_uniform", interpolation="bicubic")
     assert config.mean == (0.485, 0.456, 0.406) and config.std == (0.229, 0.224, 0.225)
+
+
+def test_moco_recipes_have_the_published_numbers() -> None:
+    v1, v2, v3 = recipes.moco_v1_224(), recipes.moco_v2_224(), recipes.moco_v3_224()
+    crop = Crop(
+        area=(0.2, 1.0),
+        ratio=(3 / 4, 4 / 3),
+        ratio_law="log_uniform",
+        interpolation="bilinear",
+    )
+    half = Jitter(probability=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    weak = Jitter(probability=0.8, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+    strong_hue = Jitter(probability=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4)
+    none = Blur(probability=0.0)
+    assert v1.first == v1.second
+    assert v1.first == View(crop=crop, jitter=strong_hue, gray_before_jitter=True, blur=none)
+    assert v2.first == v2.second == View(crop=crop, jitter=half, blur=Blur(probability=0.5))
+    assert v3.first == View(crop=crop, jitter=weak, blur=Blur(probability=1.0))
+    assert v3.second == View(crop=crop, jitter=weak, blur=Blur(probability=0.1), solarize=0.2)
+    assert recipes.moco_v3_224(0.08).second.crop.area == (0.08, 1.0)
+    for config in (v1, v2, v3):
+        assert (config.first.flip, config.first.gray, config.first.blur.sigma) == (
+            0.5, 0.2, (0.1, 2.0)
+        )  # fmt: skip
+        assert config.mean == (0.485, 0.456, 0.406) and config.std == (0.229, 0.224, 0.225)
+        assert config.evaluation == EvalView(size=224, crop=224 / 256, interpolation="bilinear")
+
+
+def test_pairs_of_other_libraries_for_cifar() -> None:
+    solo = [cifar_recipes.solo_simclr_32(), cifar_recipes.solo_moco_32()]
+    asymmetric = [cifar_recipes.solo_byol_32(), cifar_recipes.lightly_byol_32()]
+    for config, strengths in zip(solo, [(0.8, 0.8, 0.8, 0.2), (0.4, 0.4, 0.4, 0.1)], strict=True):
+        jitter = config.first.jitter
+        assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == strengths
+        assert config.first == config.second and config.first.blur.probability == 0.5
+    for config in asymmetric:
+        assert config.first.jitter == config.second.jitter and config.first.jitter.saturation == 0.2
+        assert (config.first.solarize, config.second.solarize) == (0.0, 0.2)
+    weak = [*asymmetric, cifar_recipes.lightly_simclr_32()]
+    assert all(c.first.blur.probability == c.second.blur.probability == 0 for c in weak)
+    assert cifar_recipes.lightly_simclr_32().first.jitter == solo[1].first.jitter
+    for config in (*solo, *weak):
+        assert config.size == config.evaluation.size == 32 and config.evaluation.crop == 1.0
+        assert config.first.crop.area == (0.08, 1.0)
+        by_solo = config.mean == (0.4914, 0.4822, 0.4465)
+        assert by_solo == (config.first.crop.interpolation == "bicubic")
+        assert by_solo or config.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize(

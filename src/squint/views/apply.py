@@ -82,10 +82,12 @@ def _blur_weights(
 
 def _finish(x: Image, look: Look, view: View) -> Image:
     """Everything after the flip. Overwrites x, which is the caller's own."""
-    rgb = x.shape[1] == 3
+    may_lose_color = view.gray > 0 and x.shape[1] == 3
+    if may_lose_color and view.gray_before_jitter:
+        _where(look.gray, x, color.gray)
     if view.jitter.probability > 0:
         _jitter(x, look, view.jitter)
-    if view.gray > 0 and rgb:
+    if may_lose_color and not view.gray_before_jitter:
         _where(look.gray, x, color.gray)
     if view.blur.probability > 0:
         _where(look.blur, x, partial(blur, padding=view.blur.padding), look.sigma)

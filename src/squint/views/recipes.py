@@ -107,7 +107,10 @@ class Blur:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """One view: crop, flip, jitter, grey, blur, solarize, in this order."""
+    """One view: crop, flip, jitter, grey, blur, solarize, in this order.
+
+    The place of the flip is free: it commutes with all that follows.
+    """
 
     crop: Crop = Crop()
     flip: float = 0.5
@@ -115,9 +118,12 @@ class View:
     jitter: Jitter = Jitter()
     gray: float = 0.2
     """Probability of losing all colour."""
+    gray_before_jitter: bool = False
+    """Lose colour before the jitter, not after it (MoCo v1)."""
     blur: Blur = Blur()
     solarize: float = 0.0
-    """Probability of inverting every pixel at or above the threshold 0.5."""
+    """Probability of inverting every pixel at or above the threshold 0.5; of 8-bit pixels these
+    are the ones at or above 128 (MoCo v3)."""
 
     def __post_init__(self) -> None:
         for name in ("flip", "gray", "solarize"):
@@ -171,6 +177,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
+HALF_STRENGTH = Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+"""MoCo v2's jitter, and in the torchvision form what others took for SimCLR's at strength 0.5."""
+BYOL_STRENGTH = Jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+"""BYOL's jitter in the torchvision form, which MoCo v3 has too."""
+
+_MOCO_CROP = Crop(area=(0.2, 1.0), interpolation="bilinear")
+
 
 def simclr_224(strength: float = 1.0) -> ViewsConfig:
     """SimCLR's pair at 224 px (Chen et al. 2020, appendix A; released TF2 code, data_util.py).
@@ -220,6 +233,58 @@ def byol_224() -> ViewsConfig:
         second=View(
             crop=crop, jitter=jitter, blur=Blur(probability=0.1, padding="zero"), solarize=0.2
         ),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def moco_v1_224() -> ViewsConfig:
+    """MoCo v1's pair (He et al. 2020; released code, main_moco.py): grey before jitter, no blur.
+
+    # differs from the released code: pixels are not rounded to 8 bits after each operation.
+    """
+    view = View(
+        crop=_MOCO_CROP,
+        jitter=Jitter(probability=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4),
+        gray_before_jitter=True,
+        blur=Blur(probability=0.0),
+    )
+    return _moco(view, view)
+
+
+def moco_v2_224() -> ViewsConfig:
+    """MoCo v2's pair (Chen et al. 2020, "aug+"; released code, main_moco.py).
+
+    # differs from the released code: pixels are not rounded to 8 bits after each operation, and
+    # the blur is a Gaussian; PIL's GaussianBlur approaches one by three box blurs.
+    """
+    view = View(crop=_MOCO_CROP, jitter=HALF_STRENGTH)
+    return _moco(view, view)
+
+
+def moco_v3_224(least_area: float = 0.2) -> ViewsConfig:
+    """MoCo v3's asymmetric pair (Chen et al. 2021; released code, main_moco.py).
+
+    # differs from the released code: as MoCo v2's.
+
+    Args:
+        least_area: Of a crop: 0.2 for the released ResNets, 0.08 for the ViTs.
+    """
+    crop = Crop(area=(least_area, 1.0), interpolation="bilinear")
+    return _moco(
+        View(crop=crop, jitter=BYOL_STRENGTH, blur=Blur(probability=1.0)),
+        View(crop=crop, jitter=BYOL_STRENGTH, blur=Blur(probability=0.1), solarize=0.2),
+    )
+
+
+def _moco(first: View, second: View) -> ViewsConfig:
+    """Evaluation: shorter side to 256, central 224 of it, which is a share of 0.875."""
+    evaluation = EvalView(size=224, crop=0.875, interpolation="bilinear")
+    return ViewsConfig(
+        size=224,
+        first=first,
+        second=second,
+        evaluation=evaluation,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
