@@ -1,8 +1,10 @@
-"""Encoders by name: our ResNets, and every model of timm and torchvision.
+"""Encoders by name: our ResNets, MoCo v3's ViTs, every model of timm and torchvision.
 
 | name                          | gives                                                 |
 |-------------------------------|-------------------------------------------------------|
 | resnet10, 18, 34, 50, 101, 152| our ResNet v1.5, with either stem and any width       |
+| mocov3_vit_small, base,       | Vision Transformers of MoCo v3 (`squint.nn.vit`);     |
+| mocov3_vit_conv_small, base   | image sides are multiples of 16                       |
 | timm/NAME, torchvision/NAME   | that library's model without its classifier           |
 | any other bare NAME           | timm's model of that name, else torchvision's         |
 """
@@ -13,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from squint.errors import RecipeError
-from squint.nn import foreign
+from squint.nn import foreign, vit
 from squint.nn._encoder import Encoder
 from squint.nn.resnet import LAYOUTS, Init, ResNet, Stem
 
@@ -28,6 +30,7 @@ def build(
     in_channels: int = 3,
     zero_init_residual: bool = True,
     init: Init = "simclr",
+    freeze_patch: bool = True,
 ) -> Encoder:
     """A randomly initialised encoder, (n, c, h, w) -> (n, f), with f in `.dim`.
 
@@ -42,6 +45,7 @@ def build(
         in_channels: channels of the images, at least 1.
         zero_init_residual: see `ResNet`. Our ResNets only.
         init: see `ResNet`. Our ResNets only.
+        freeze_patch: see `squint.nn.vit.VisionTransformer`. mocov3_vit_small and base only.
 
     Raises:
         RecipeError: the name is unknown, a value is out of range, or a setting would have no
@@ -53,20 +57,28 @@ def build(
         raise RecipeError(
             f"encoder.width={width} must be above 0 and at most 16: it multiplies all channels."
         )
-    if name in LAYOUTS:
-        block, depths = LAYOUTS[name]
-        return ResNet(
-            block,
-            depths,
-            stem=stem,
-            width=width,
-            in_channels=in_channels,
-            zero_init_residual=zero_init_residual,
-            init=init,
+    found = None if name in LAYOUTS or name in vit.LAYOUTS else _find(name)
+    if name not in LAYOUTS:
+        _refuse_resnet_settings(name, stem, width, zero_init_residual, init)
+    if not freeze_patch and name not in vit.LINEAR_PATCHES:
+        raise RecipeError(
+            f"encoder.freeze_patch=False has no effect on {name!r}: nothing of it is frozen. Drop "
+            f"it, or choose one of {', '.join(vit.LINEAR_PATCHES)}."
         )
-    library, model = _find(name)
-    _refuse_resnet_settings(name, stem, width, zero_init_residual, init)
-    return foreign.build(library, model, in_channels=in_channels)
+    if found:
+        return foreign.build(*found, in_channels=in_channels)
+    if name in vit.LAYOUTS:
+        return vit.build(name, in_channels=in_channels, freeze_patch=freeze_patch)
+    block, depths = LAYOUTS[name]
+    return ResNet(
+        block,
+        depths,
+        stem=stem,
+        width=width,
+        in_channels=in_channels,
+        zero_init_residual=zero_init_residual,
+        init=init,
+    )
 
 
 def fit_stem(
@@ -98,7 +110,7 @@ def _find(name: str) -> tuple[foreign.Library, str]:
     for library in libraries:
         if name in foreign.names(library):
             return library, name
-    known = [*LAYOUTS, *foreign.names("timm"), *foreign.names("torchvision")]
+    known = [*LAYOUTS, *vit.LAYOUTS, *foreign.names("timm"), *foreign.names("torchvision")]
     raise _unknown(name, known)
 
 
@@ -106,8 +118,8 @@ def _unknown(name: str, known: list[str]) -> RecipeError:
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
     hint = f"Did you mean {', '.join(dict.fromkeys(near))}? " if near else ""
     return RecipeError(
-        f"encoder.name={name!r} is unknown. {hint}Ours are {', '.join(LAYOUTS)}; timm/NAME and "
-        "torchvision/NAME give any model of the installed timm and torchvision."
+        f"encoder.name={name!r} is unknown. {hint}Ours are {', '.join([*LAYOUTS, *vit.LAYOUTS])}; "
+        "timm/NAME and torchvision/NAME give any model of the installed timm and torchvision."
     )
 
 
