@@ -13,14 +13,50 @@ from typing import NamedTuple
 from squint.errors import RecipeError
 from squint.recipe import Recipe
 
-METHODS = ("simclr", "c-simclr")
+METHODS = (
+    "simclr",
+    "c-simclr",
+    "moco-v1",
+    "c-moco-v1",
+    "moco-v2",
+    "c-moco-v2",
+    "moco-v3",
+    "c-moco-v3",
+    "byol",
+    "c-byol",
+)
 SETTINGS = {
     "folder": "your own images at 224 px (the default)",
     "tiny": "minutes to an hour on a laptop CPU, 32 px",
-    "cifar": "ResNet-18 with the CIFAR stem, 32 px",
+    "cifar": "ResNet-18 with the CIFAR stem, 32 px: SimCLR's own, others by solo-learn",
+    "cifar-solo": "the same, as in solo-learn",
+    "cifar-lightly": "the same, as in lightly's benchmark",
+    "imagenet-40ep": "as published, 40 epochs",
+    "imagenet-100ep": "as published, 100 epochs",
+    "imagenet-200ep": "as published, 200 epochs",
     "imagenet-300ep": "as published, 300 epochs",
+    "imagenet-800ep": "as published, 800 epochs",
     "imagenet-1000ep": "as published, 1000 epochs",
+    "imagenet-cvr-300ep": "BYOL as the baseline of C-BYOL, 300 epochs",
+    "imagenet-cvr-1000ep": "BYOL as the baseline of C-BYOL, 1000 epochs",
+    "imagenet-vit-s": "MoCo v3's ViT-S, 300 epochs",
+    "imagenet-vit-b": "MoCo v3's ViT-B, 300 epochs",
 }
+_SOME = {
+    "cifar-solo": ("simclr", "moco-v2", "moco-v3", "byol"),
+    "cifar-lightly": ("simclr", "moco-v2", "byol"),
+    "imagenet-40ep": ("byol",),
+    "imagenet-100ep": ("simclr", "moco-v3", "c-moco-v3", "byol"),
+    "imagenet-200ep": ("moco-v1", "c-moco-v1", "moco-v2", "c-moco-v2"),
+    "imagenet-300ep": ("simclr", "c-simclr", "moco-v3", "c-moco-v3", "byol", "c-byol"),
+    "imagenet-800ep": ("moco-v2", "c-moco-v2"),
+    "imagenet-1000ep": ("simclr", "c-simclr", "moco-v3", "c-moco-v3", "byol", "c-byol"),
+    "imagenet-cvr-300ep": ("byol",),
+    "imagenet-cvr-1000ep": ("byol",),
+    "imagenet-vit-s": ("moco-v3", "c-moco-v3"),
+    "imagenet-vit-b": ("moco-v3", "c-moco-v3"),
+}
+"""Methods of the settings that not every method has."""
 
 
 class Preset(NamedTuple):
@@ -41,23 +77,27 @@ def load(name: str) -> Preset:
     """
     method, _, setting = name.partition("@")
     setting = setting or "folder"
-    if method not in METHODS or setting not in SETTINGS:
+    if f"{method}@{setting}" not in names():
         near = difflib.get_close_matches(f"{method}@{setting}", list(names()), n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""
+        if method in METHODS and setting in SETTINGS:
+            own = [other for other in SETTINGS if f"{method}@{other}" in names()]
+            hint += f" {method} exists @{', @'.join(own)}."
         raise RecipeError(
             f"No recipe is called {name!r}.{hint} A recipe is METHOD[@SETTING] with METHOD one of "
             f"{', '.join(METHODS)} and SETTING one of {', '.join(SETTINGS)}. "
             "`squint recipes` shows them all."
         )
     room, _, variant = setting.partition("-")
-    module = importlib.import_module(f"squint.presets.{room}")
-    build = getattr(module, method.replace("-", "_"))
+    build = getattr(importlib.import_module(f"squint.presets.{room}"), method.replace("-", "_"))
     return build(variant) if variant else build()
 
 
 def names() -> Iterator[str]:
     """Every METHOD@SETTING there is."""
-    return (f"{method}@{setting}" for setting in SETTINGS for method in METHODS)
+    for setting in SETTINGS:
+        for method in _SOME.get(setting, METHODS):
+            yield f"{method}@{setting}"
 
 
 def recipe(name: str) -> Recipe:
