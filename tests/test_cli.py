@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import squint
+from squint import presets
 from squint.cli import main
 from squint.runs import Run
 from train import small
@@ -63,10 +64,19 @@ def test_help_of_a_recipe_shows_its_own_defaults(capsys: pytest.CaptureFixture[s
 
 def test_recipes_are_listed_and_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    assert "c-simclr@imagenet-1000ep" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = [line.split() for line in lines if "@" in line]
+    assert [row[0] for row in rows] == list(presets.names())
+    row = next(row for row in rows if row[0] == "c-byol@imagenet-1000ep")
+    assert " ".join(row[1:]) == "resnet50 224 1000 4096 lars 4 linear 75.8 % (README)"
+
     assert main(["recipes", "c-simclr@imagenet-1000ep"]) == 0
     text = capsys.readouterr().out
     assert "--compression.kappa-e" in text and "71.7 %" in text and "2109.12909" in text
+    assert main(["recipes", "moco-v2@cifar"]) == 0
+    long = capsys.readouterr().out.partition("source ")[2]
+    assert "92.94 %" in long and max(map(len, long.splitlines())) <= 100
 
 
 def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +109,11 @@ def test_compression_flags_on_a_plain_recipe(
 def test_an_unknown_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = pretrain("demo", tmp_path / "r", recipe="c-simclr@tinny")
     refused(capsys, *command, words=["c-simclr@tinny", "Did you mean c-simclr@tiny"])
+
+
+def test_a_recipe_that_is_not_published(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = pretrain("demo", tmp_path / "r", recipe="moco-v1@imagenet-300ep")
+    refused(capsys, *command, words=["'moco-v1@imagenet-300ep'", "moco-v1 exists", "-200ep"])
 
 
 def test_a_missing_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,6 +186,8 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _recipes(arguments: list[str]) -> None:
+    from textwrap import fill
+
     import tyro
 
     @dataclass(frozen=True)
@@ -204,16 +206,40 @@ def _recipes(arguments: list[str]) -> None:
         rows = [(f"--{_flag(path)}", _text(value)) for path, value in leaves(preset.recipe).items()]
         width = max(len(flag) for flag, _ in rows)
         print("\n".join(f"{flag:{width}}  {value}" for flag, value in rows))
-        print(f"\nsource    {preset.source}\nexpected  {preset.expected}")
+        print()
+        for title, text in (("source", preset.source), ("expected", preset.expected)):
+            print(fill(f"{title:8}  {text}", 100, subsequent_indent=" " * 10))
         return
-    for name in presets.names():
-        recipe = presets.recipe(name)
-        print(
-            f"{name:26} {recipe.encoder.name:10} {recipe.views.size:4} px "
-            f"{recipe.train.epochs:5g} epochs  batch {recipe.train.batch_size:<5} "
-            f"{presets.SETTINGS[name.partition('@')[2]]}"
-        )
+    print("\n".join(_table()))
     print("\n`squint recipes NAME` shows one in full, with its source and the result to expect.")
+
+
+def _table() -> list[str]:
+    """All recipes as lines of at most 100 columns, under the settings they belong to."""
+    import re
+    from textwrap import shorten
+
+    from squint import presets
+
+    heads = ("recipe", "encoder", "px", "epochs", "batch", "optimizer, lr", "expected")
+    row = "  {:25} {:16} {:>3} {:>6} {:>5}  {:12} {:24}"
+    lines = [row.format(*heads).rstrip()]
+    setting = ""
+    for name in presets.names():
+        if setting != (setting := name.partition("@")[2]):
+            lines += ["", f"{setting}: {presets.SETTINGS[setting]}"]
+        recipe, _, expected = presets.load(name)
+        cells = (
+            name,
+            recipe.encoder.name,
+            recipe.views.size,
+            f"{recipe.train.epochs:g}",
+            recipe.train.batch_size,
+            f"{recipe.optim.name:5} {recipe.scaled_lr:g}",
+            shorten(re.split("[;,]", expected)[0], 24, placeholder=" …"),
+        )
+        lines.append(row.format(*cells).rstrip())
+    return lines
 
 
 def _parse(kind: type[Flags], arguments: Sequence[str], *, verb: str) -> Flags:
