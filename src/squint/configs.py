@@ -16,7 +16,8 @@ class EncoderConfig:
     """The network whose features are kept."""
 
     name: str = "resnet50"
-    """resnet10 … resnet152 are ours; any other name is timm's or torchvision's."""
+    """resnet10 … resnet152 and mocov3_vit_small, _base, _conv_small, _conv_base are ours; any other
+    name is timm's or torchvision's."""
     stem: Literal["imagenet", "cifar"] = "imagenet"
     """imagenet: 7x7 stride 2 and max-pool. cifar: 3x3 stride 1, for images up to 64 px."""
     width: float = 1.0
@@ -28,7 +29,7 @@ class EncoderConfig:
     init: Literal["simclr", "torchvision"] = "simclr"
     """Our ResNets, law of convolutions: truncated normal by fan-in, or normal by fan-out (MoCo)."""
     freeze_patch: bool = True
-    """MoCo v3's ViTs: the patch projection keeps its random weights (published)."""
+    """mocov3_vit_small, _base: the patch projection keeps its random weights (published)."""
 
     def __post_init__(self) -> None:
         _positive("encoder.width", self.width)

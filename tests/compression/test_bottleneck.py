@@ -50,7 +50,7 @@ def _released_loss(case: golden.Case, h1: Tensor, h2: Tensor) -> tuple[Tensor, d
     s = case.settings
     ceb = CEB(beta=s["beta"], kappa_e=s["kappa_e"], kappa_b=s["kappa_b"], residual="sampled")
     trick = s["double_batch_trick"]
-    cap = info_cap_nats(len(h1)) if trick else math.log(len(h1))
+    cap = info_cap_nats(2 * len(h1) - 1 if trick else len(h1))
     directions = [("x", h1, h2), ("y", h2, h1)][: 2 if s["bidirectional"] else 1]
     loss, codes, metrics = torch.zeros((), dtype=h1.dtype), [], {}
     for view, h, given in directions:
@@ -97,7 +97,7 @@ def _replica(views: Tensor, weight: Tensor, settings: dict[str, float]) -> list[
     z1, rate1 = ceb(h1, given=h2)
     z2, rate2 = ceb(h2, given=h1)
     contrast = 2 * nt_xent(z1, z2, h1, h2, temperature=1 / ceb.kappa_b)
-    cap = info_cap_nats(len(h1) * gather.world_size())
+    cap = info_cap_nats(2 * len(h1) * gather.world_size() - 1)
     loss = contrast - 2 * cap + settings["beta"] * (rate1 + rate2).mean()
     return [loss.detach(), torch.autograd.grad(loss, weight)[0]]
 

@@ -96,18 +96,21 @@ def test_rate_is_the_closed_form_and_information_stays_under_its_cap() -> None:
     codes = torch.nn.functional.normalize(torch.randn(2, 50, 3, generator=generator), dim=2)
     first, second = (c[:, :, None, None].expand(-1, -1, 4, 4) for c in codes)
     method = known_method(None)
-    measured = compression.measure(method, [(first, second)], kappa_e=100.0)
+    channel = CEB(kappa_e=100.0, kappa_b=5.0)
+    measured = compression.measure(method, [(first, second)], channel=channel)
     expected = (vmf.kl(codes[0], 100.0, codes[1], 5.0) + vmf.kl(codes[1], 100.0, codes[0], 5.0)) / 2
     assert measured.rate_nats == pytest.approx(expected.mean().item(), rel=1e-4)
-    assert measured.info_nats < measured.info_cap_nats == pytest.approx(np.log(99))
-    same = compression.measure(method, [(first, first)], kappa_e=100.0)
+    assert measured.info_nats < measured.info_cap_nats == pytest.approx(np.log(50))
+    same = compression.measure(method, [(first, first)], channel=channel)
     assert same.rate_nats < measured.rate_nats and same.info_nats > measured.info_nats
     assert method.training, "left as it was"
 
 
 def test_a_method_is_measured_through_its_own_channel() -> None:
-    assert compression.channel_of(known_method(CEB(kappa_e=77.0, kappa_b=5.0))) == 77.0
-    assert compression.channel_of(known_method(None)) == compression.KAPPA_E
+    own = compression.channel_of(known_method(CEB(kappa_e=77.0, kappa_b=5.0)))
+    assert (own.kappa_e, own.kappa_b) == (77.0, 5.0)
+    convention = compression.channel_of(known_method(None))
+    assert (convention.kappa_e, convention.kappa_b) == (compression.KAPPA_E, 5.0)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -26,7 +26,7 @@ def some_views(n: int = 7) -> tuple[Tensor, Tensor]:
 
 
 def codes(method: SimCLR, views: tuple[Tensor, Tensor]) -> list[Tensor]:
-    return [F.normalize(method.projector(method.encoder(x)).float(), dim=1) for x in views]
+    return [F.normalize(method.projector(method.encoder(x)), dim=1) for x in views]
 
 
 def algorithm_1(z1: Tensor, z2: Tensor, temperature: float) -> float:

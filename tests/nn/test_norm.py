@@ -83,5 +83,5 @@ def test_other_batch_norms_are_refused():
     class NormAct(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(RecipeError, match="NormAct can't be synchronised"):
+    with pytest.raises(RecipeError, match="NormAct can't be computed over other images"):
         sync_batch_norm(nn.Sequential(NormAct(3)))

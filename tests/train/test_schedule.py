@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import cases
+from squint.nn.target import cosine_to_one
 from squint.recipe import Recipe
-from squint.train.schedule import cosine, cosine_to_one, step_decay, warmup_cosine
+from squint.train.schedule import cosine, step_decay, warmup_cosine
 
 
 def peak_lr(base: float, batch: int, rule: str) -> float:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from squint.compression import CEB
-from squint.methods import Method, SimCLR
+from squint.methods import Method
 from squint.ops import contrast
 from squint.shapes import Image
 
 KAPPA_E = 1024.0
 """Concentration of the channel for methods that have none (that of C-SimCLR)."""
+KAPPA_B = 10.0
+"""Concentration of the backward encoder for methods that have none and no temperature either."""
 
 
 class Compression(NamedTuple):
@@ -33,7 +35,7 @@ class Compression(NamedTuple):
 
 @torch.no_grad()
 def measure(
-    method: SimCLR, batches: Iterable[tuple[Image, Image]], *, kappa_e: float, seed: int = 0
+    method: Method, batches: Iterable[tuple[Image, Image]], *, channel: CEB, seed: int = 0
 ) -> Compression:
     """Rate and information of a method's codes on two views of each image.
 
@@ -41,10 +43,9 @@ def measure(
         method: in any mode; measured in evaluation mode and left as it was.
         batches: pairs of views on the method's device; equal batch sizes, each the candidates
             of its own images.
-        kappa_e: concentration of the channel.
+        channel: what the codes are sent through, see `channel_of`.
         seed: of the channel's noise.
     """
-    channel = CEB(beta=0.0, kappa_e=kappa_e, kappa_b=1 / method.temperature).train()
     training = method.training
     method.eval()
     rates: list[Tensor] = []
@@ -53,12 +54,11 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for views in batches:
-            u1, u2 = method.embed(views)
-            z1, rate1 = channel(u1, given=u2)
-            z2, rate2 = channel(u2, given=u1)
-            rates.append((rate1 + rate2).mean() / 2)
-            losses.append(contrast.nt_xent(z1, z2, u1, u2, temperature=method.temperature))
-            size = len(u1)
+            for h, given in method.pairs(method.embed(views)):
+                z, rate = channel(h, given=given)
+                rates.append(rate.mean())
+                losses.append(contrast.batch_info_nce(z, given, temperature=1 / channel.kappa_b))
+                size = len(h)
     method.train(training)
     cap = contrast.info_cap_nats(size)
     return Compression(
@@ -68,7 +68,13 @@ def measure(
     )
 
 
-def channel_of(method: Method) -> float:
-    """kappa_e of a method's own bottleneck, or the convention for a method without one."""
-    bottleneck = getattr(method, "bottleneck", None)
-    return bottleneck.kappa_e if isinstance(bottleneck, CEB) else KAPPA_E
+def channel_of(method: Method) -> CEB:
+    """The channel of a method's own bottleneck, or the convention for a method without one.
+
+    Without a bottleneck kappa_e is `KAPPA_E` and kappa_b is 1 / temperature, or `KAPPA_B` for a
+    method that has no temperature (BYOL).
+    """
+    kappa_e, kappa_b = KAPPA_E, 1 / getattr(method, "temperature", 1 / KAPPA_B)
+    if isinstance(method.bottleneck, CEB):
+        kappa_e, kappa_b = method.bottleneck.kappa_e, method.bottleneck.kappa_b
+    return CEB(beta=0.0, kappa_e=kappa_e, kappa_b=kappa_b).train()

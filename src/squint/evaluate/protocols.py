@@ -20,7 +20,6 @@ from squint.evaluate.knn import knn_protocol, knn_top1
 from squint.evaluate.linear import linear_probe
 from squint.interop import encoder as encoder_file
 from squint.interop.encoder import PretrainedEncoder
-from squint.methods import SimCLR
 from squint.runs import Run
 
 KNN_NEIGHBORS, KNN_TEMPERATURE = 200, 0.1
@@ -146,23 +145,21 @@ def measured_compression(bench: Bench) -> dict[str, Any]:
     """Rate and information of the code on held-out images."""
     recipe = bench.run.recipe
     method = methods.build(recipe)
-    if not isinstance(method, SimCLR):
-        raise RunError(f"Compression can't be measured for {recipe.name} yet.")
     try:
         method.load_state_dict(bench.run.state()["method"])
     except RuntimeError as error:
         raise CheckpointError(f"{bench.run.checkpoint} does not fit its recipe: {error}") from None
     method.to(bench.device)
-    kappa_e = compression.channel_of(method)
+    channel = compression.channel_of(method)
     pairs = view_pairs(
         bench.parts.test, recipe.views, device=bench.device, limit=COMPRESSION_IMAGES
     )
-    measured = compression.measure(method, pairs, kappa_e=kappa_e)
+    measured = compression.measure(method, pairs, channel=channel)
     protocol = (
         f"projector codes of two training views of up to {COMPRESSION_IMAGES} images, evaluation "
-        f"mode, seed 0; e(z|x) = vMF(kappa_e = {kappa_e:g}), b(z|y) = vMF(kappa_b = "
-        f"{1 / method.temperature:g}); rate in closed form, information by contrast within "
-        f"batches, at most {measured.info_cap_nats:.2f} nats; {bench.parts.note}"
+        f"mode, seed 0; e(z|x) = vMF(kappa_e = {channel.kappa_e:g}), b(z|y) = vMF(kappa_b = "
+        f"{channel.kappa_b:g}); rate in closed form, information by contrast with the codes "
+        f"given in a batch, at most {measured.info_cap_nats:.2f} nats; {bench.parts.note}"
     )
     values = {name: value for name, value in measured._asdict().items() if name != "info_cap_nats"}
     return {name: {"value": value, "protocol": protocol} for name, value in values.items()} | {

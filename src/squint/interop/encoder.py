@@ -105,7 +105,13 @@ def load(path: str | Path | Run) -> PretrainedEncoder:
 def build(config: EncoderConfig) -> encoders.Encoder:
     """The architecture with fresh weights, drawn from torch's default generator."""
     return encoders.build(
-        config.name, stem=config.stem, width=config.width, in_channels=config.in_channels
+        config.name,
+        stem=config.stem,
+        width=config.width,
+        in_channels=config.in_channels,
+        zero_init_residual=config.zero_init_residual,
+        init=config.init,
+        freeze_patch=config.freeze_patch,
     )
 
 
@@ -132,10 +138,18 @@ def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
 def _recipe_for_loading(config: EncoderConfig) -> dict[str, str]:
     lines = {"squint": "encoder = squint.load_encoder('encoder.safetensors')"}
     library, _, name = config.name.rpartition("/")
-    plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
     load = "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'), strict=False)"
+    channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
+    if name.startswith("mocov3_vit"):
+        if "conv" not in name:  # timm has no such stem
+            size = name.removeprefix("mocov3_vit_")
+            lines["timm"] = (
+                f"model = timm.create_model('vit_{size}_patch16_224', num_classes=0, num_heads=12"
+                f"{channels}); {load}"
+            )
+        return lines
+    plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
     if plain and library in ("", "timm"):
-        channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
         lines["timm"] = f"model = timm.create_model('{name}', num_classes=0{channels}); {load}"
     if plain and config.in_channels == 3 and library in ("", "torchvision"):
         lines["torchvision"] = f"model = torchvision.models.{name}(); {load}"

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from squint.compression import CEB, Open
-from squint.methods._method import Method, Step
+from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, unit
 from squint.ops import contrast, gather
 from squint.shapes import Codes, Image
 
@@ -21,6 +20,8 @@ class SimCLR(Method):
         temperature: of the softmax, above 0; with a CEB bottleneck, 1 / kappa_b.
         bottleneck: `Open()` is SimCLR, `CEB(...)` is C-SimCLR.
     """
+
+    couples_images = True
 
     def __init__(
         self,
@@ -36,31 +37,27 @@ class SimCLR(Method):
         self.temperature = temperature
         self.bottleneck = Open() if bottleneck is None else bottleneck
 
-    def embed(self, views: Sequence[Image]) -> tuple[Codes, Codes]:
-        """Unit codes of both views, from one pass: batch norm sees them together."""
+    def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
+        """Unit codes u1, u2 of both views, from one pass: batch norm sees them together."""
         h = self.projector(self.encoder(torch.cat(list(views))))  # (2n, d)
-        u1, u2 = F.normalize(h.float(), dim=1).chunk(2)  # (n, d) each
-        return u1, u2
+        return unit(h).chunk(2)  # (n, d) each
 
-    def forward(self, views: Sequence[Image], progress: float = 1.0) -> Step:
+    def pairs(self, codes: Sequence[Codes]) -> list[Pair]:
+        """Each view's code predicts the other's."""
+        u1, u2 = codes
+        return [(u1, u2), (u2, u1)]
+
+    def compare(self, codes: Sequence[Codes], progress: float = 1.0) -> Step:
         """Mean over images and both directions of -log softmax(positive) + beta * rate."""
-        u1, u2 = self.embed(views)
+        u1, u2 = codes
         z1, rate1 = self.bottleneck(u1, given=u2)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(u2, given=u1)
 
         contrast_nats = contrast.nt_xent(z1, z2, u1, u2, temperature=self.temperature)
-        rate_nats = (rate1 + rate2).mean() / 2
         beta = self.bottleneck.beta_at(progress)
-        loss = contrast_nats + beta * rate_nats if beta else contrast_nats
+        loss = contrast_nats + beta * (rate1 + rate2).mean() / 2 if beta else contrast_nats
 
-        cap = contrast.info_cap_nats(len(u1) * gather.world_size())
-        logs = {
-            "contrast_nats": contrast_nats.detach(),
-            "info_nats": cap - contrast_nats.detach(),
-            "info_cap_nats": torch.full_like(contrast_nats, cap),
-            "contrast_top1": contrast.top1(z1, z2, u1, u2),
-        }
-        if isinstance(self.bottleneck, CEB):
-            logs["rate_nats"] = self.bottleneck.closed_form_rate(u1.detach(), u2.detach()).mean()
-            logs["beta"] = torch.full_like(rate_nats, beta)
-        return Step(loss, logs)
+        candidates = 2 * len(u1) * gather.world_size() - 1
+        top1 = contrast.top1(z1, z2, u1, u2)
+        logs = contrast_logs(contrast_nats, candidates, top1)
+        return Step(loss, logs | code_logs(self.pairs(codes), self.bottleneck, beta))

@@ -64,11 +64,40 @@ def info_nce(
 
     He et al. 2020, eq. 1: query i has to pick key i out of key i and the k negatives.
     """
-    query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
-    with full_precision(query):
-        positive = (query * key).sum(dim=1, keepdim=True)  # (n, 1)
-        logits = torch.cat((positive, query @ negatives.T), dim=1) / temperature  # (n, 1 + k)
+    logits = _queue_logits(query, key, negatives, temperature)
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+
+
+def batch_info_nce(
+    query: Float[Tensor, "n d"], key: Float[Tensor, "n d"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """InfoNCE among the keys of the global batch: cross entropy in nats, mean over n.
+
+    Chen et al. 2021 (MoCo v3), algorithm 1: query i has to pick key i out of m keys, its own and
+    those of all other images of all ranks. Keys are gathered without a gradient, as there.
+
+    Args:
+        query: This rank's queries.
+        key: This rank's keys, row by row the same images.
+        temperature: Divides the similarities; positive. MoCo v3 multiplies the loss by twice it.
+    """
+    logits, own = _batch_logits(query, key, temperature)
+    return F.cross_entropy(logits, own)
+
+
+@torch.no_grad()
+def info_nce_top1(
+    query: Float[Tensor, "n d"], key: Float[Tensor, "n d"], negatives: Float[Tensor, "k d"]
+) -> Float[Tensor, ""]:
+    """Share of queries nearer to their key than to any of the k negatives."""
+    return (_queue_logits(query, key, negatives, 1.0).argmax(dim=1) == 0).float().mean()
+
+
+@torch.no_grad()
+def batch_top1(query: Float[Tensor, "n d"], key: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Share of queries whose own key is the nearest of all keys of the global batch."""
+    logits, own = _batch_logits(query, key, 1.0)
+    return (logits.argmax(dim=1) == own).float().mean()
 
 
 @torch.no_grad()
@@ -89,13 +118,31 @@ def top1(
     return torch.cat((forward, backward)).float().mean()
 
 
-def info_cap_nats(global_batch: int) -> float:
-    """The most I(Y;Z) that NT-Xent can show: log(2m - 1) nats, for m images in the global batch.
+def info_cap_nats(candidates: int) -> float:
+    """The most I(Y;Z) that a choice among so many candidates can show: their log, in nats.
 
-    `info_nats = info_cap_nats - nt_xent` is a lower bound of I(Y;Z) (van den Oord et al. 2018),
-    and can't exceed the log of the number of candidates.
+    `info_nats = info_cap_nats - cross entropy` is a lower bound of I(Y;Z) (van den Oord et al.
+    2018). Candidates are 2m - 1 for NT-Xent, m for MoCo v3, and 1 + k with a queue.
     """
-    return math.log(2 * global_batch - 1)
+    return math.log(candidates)
+
+
+def _queue_logits(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Similarity to the own key, then to every negative, over the temperature: (n, 1 + k)."""
+    query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
+    with full_precision(query):
+        positive = (query * key).sum(dim=1, keepdim=True)  # (n, 1)
+        return torch.cat((positive, query @ negatives.T), dim=1) / temperature  # (n, 1 + k)
+
+
+def _batch_logits(
+    query: Tensor, key: Tensor, temperature: float
+) -> tuple[Float[Tensor, "n m"], Int[Tensor, " n"]]:
+    """Similarity to every key of the global batch over the temperature; column of the own key."""
+    query, key = at_least_float32(query), at_least_float32(key.detach())
+    own = torch.arange(len(query), device=query.device) + gather.rank() * len(query)  # (n,)
+    with full_precision(query):
+        return query @ gather.rows(key).T / temperature, own  # (n, m)
 
 
 def _global(

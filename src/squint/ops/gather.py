@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -63,6 +63,16 @@ def own(x: Shaped[Tensor, " m *rest"]) -> Shaped[Tensor, " n *rest"]:
         )
     n = len(x) // ranks
     return x[rank() * n : (rank() + 1) * n]  # (n, *rest)
+
+
+def permute(x: Shaped[Tensor, " n *rest"], order: Int[Tensor, " m"]) -> Shaped[Tensor, " n *rest"]:
+    """This rank's rows of the global batch in another order; `order.argsort()` undoes it.
+
+    Args:
+        x: this rank's rows.
+        order: a permutation of 0 .. m-1, the same on every rank.
+    """
+    return own(rows(x)[order.to(x.device)])
 
 
 class _Rows(torch.autograd.Function):

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from squint.methods import Method
 from squint.recipe import Recipe
 from squint.train import health, schedule
+from squint.train.accumulate import forward_backward
 from squint.train.feed import Batch
 from squint.train.log import Log, Meter
 from squint.train.runtime import Runtime, seed_everything
@@ -59,6 +61,7 @@ def fit(
     first_step: int,
     recipe: Recipe,
     plan: Plan,
+    pieces: int = 1,
     runtime: Runtime,
     log: Log | None,
     events: Events,
@@ -67,7 +70,7 @@ def fit(
     """Train from `first_step` to the end, or until asked to stop; returns the steps done.
 
     A checkpoint is written before returning; on an error the last one stands. `log` is None on
-    ranks other than the first.
+    ranks other than the first; `pieces` are the parts in which a batch passes the encoder.
 
     Raises:
         RunError: the loss or a gradient is not finite; a checkpoint can't be written.
@@ -77,15 +80,21 @@ def fit(
     knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
     done = first_step
     for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
-        lr = plan.lr * _lr_factor(recipe, plan, step)
+        lr = plan.lr * lr_factor(recipe, plan, step)
         for group in optimizer.param_groups:
             group["lr"] = lr
         seed_everything(recipe.train.seed, step)
 
-        with runtime.autocast():
-            out = model(batch.views, step / plan.total_steps)
         optimizer.zero_grad(set_to_none=True)
-        out.loss.backward()
+        out = forward_backward(
+            method,
+            model,
+            batch.views,
+            step / plan.total_steps,
+            pieces=pieces,
+            runtime=runtime,
+            reseed=partial(seed_everything, recipe.train.seed, step),
+        )
         grad_norm = _clip(method, recipe)
         health.check_finite(out, grad_norm, method, step)
         optimizer.step()
@@ -150,13 +159,17 @@ class Clock:
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
 
-def _lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
-    """Share of the peak learning rate at this step."""
-    if recipe.optim.schedule == "cosine":
-        return schedule.warmup_cosine(
-            step, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps
-        )
-    return min(1.0, step / plan.warmup_steps) if plan.warmup_steps else 1.0
+def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
+    """Share of the peak learning rate at this step, from 0."""
+    optim, warmup = recipe.optim, plan.warmup_steps
+    if optim.schedule == "cosine":
+        return schedule.warmup_cosine(step, warmup_steps=warmup, total_steps=plan.total_steps)
+    if step < warmup:
+        return step / warmup
+    epoch = step // max(1, plan.steps_per_epoch)
+    if optim.schedule == "epoch_cosine":
+        return schedule.cosine(epoch / recipe.train.epochs)
+    return schedule.step_decay(epoch, milestones=optim.decay_epochs)  # constant has no milestones
 
 
 def _clip(method: nn.Module, recipe: Recipe) -> torch.Tensor:

@@ -18,6 +18,7 @@ from squint.methods import Method
 from squint.recipe import SHORT_NAMES, Recipe
 from squint.runs import Run
 from squint.train import checkpoint, optim
+from squint.train.accumulate import pieces_of
 from squint.train.checkpoint import Position
 from squint.train.feed import Feed, Readable, prepare
 from squint.train.log import Log, Silent, display
@@ -123,6 +124,7 @@ def _train(
     plan = Plan.of(recipe, len(readable.images))
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe)
+    pieces = pieces_of(method, recipe, runtime)
     runtime.place(method)
     optimizer = _optimizer(method, recipe)
     first_step = 0
@@ -137,7 +139,7 @@ def _train(
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             log = stack.enter_context(Log(run, screen, first_step=first_step))
-            log.say(_banner(run, recipe, plan, readable, method, runtime, first_step))
+            log.say(_banner(run, recipe, plan, readable, method, runtime, pieces, first_step))
         done = fit(
             method,
             optimizer,
@@ -145,6 +147,7 @@ def _train(
             first_step=first_step,
             recipe=recipe,
             plan=plan,
+            pieces=pieces,
             runtime=runtime,
             log=log,
             events=Events(
@@ -171,6 +174,8 @@ def _optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         decay_norm_and_bias=config.decay_norm_and_bias,
+        form=config.lars_form,
+        trust_coefficient=config.trust_coefficient,
     )
 
 
@@ -258,12 +263,14 @@ def _banner(
     readable: Readable,
     method: Method,
     runtime: Runtime,
+    pieces: int,
     first_step: int,
 ) -> str:
     """What a run is about to do, in a few lines."""
     weights = sum(p.numel() for p in method.encoder.parameters())
     batch = recipe.train.batch_size
     ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
+    parts = f" in pieces of {batch // pieces}" if pieces > 1 else ""
     where = "in memory" if readable.packed else "decoded by workers"
     unreadable = f", {len(readable.bad)} unreadable set aside" if readable.bad else ""
     start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
@@ -272,7 +279,7 @@ def _banner(
         f"  images   {len(readable.images):,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
-        f"  batch    {batch} images{ranks}, {2 * batch - 2} negatives for each view\n"
+        f"  batch    {batch} images{ranks}{parts}, {recipe.negatives:,} negatives for each code\n"
         f"  length   {recipe.train.epochs:g} epochs, {plan.total_steps} steps, learning rate up to "
         f"{plan.lr:g} ({recipe.optim.name})"
     )

@@ -56,7 +56,8 @@ class Runtime:
         if self.world_size == 1:
             return method
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(method, device_ids=devices)
+        # buffers are alike already (global batch norm, queue) or meant to differ (norm groups)
+        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
 
     def autocast(self) -> torch.autocast:
         """Matrix products and convolutions in this run's precision."""
@@ -77,6 +78,27 @@ class Runtime:
             return values
         dist.all_reduce(values)
         return values / self.world_size
+
+    def most(self, number: int) -> int:
+        """The largest of the ranks' numbers; alone, the number itself."""
+        if self.world_size == 1:
+            return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def average_gradients(self, method: nn.Module) -> None:
+        """Replace every gradient by its mean over the ranks, in one message; alone, nothing."""
+        gradients = [p.grad for p in method.parameters() if p.grad is not None]
+        if self.world_size == 1 or not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        for gradient, mean in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(mean.view_as(gradient))
 
 
 @contextmanager
@@ -159,13 +181,14 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     return "bfloat16" if fast else "float32"
 
 
-def seed_everything(seed: int, step: int) -> None:
-    """Seed torch's default generators as a function of (seed, step), alike on every rank.
+def seed_everything(seed: int, step: int, piece: int = 0) -> None:
+    """Seed torch's default generators as a function of its arguments, alike on every rank.
 
     Draws of a step then depend on nothing that came before it, and resuming needs no
-    generator state.
+    generator state. `piece` tells parts of a step apart that draw by themselves.
     """
-    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9) % 2**63)
+    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + piece * 0x94D049BB133111EB
+    torch.manual_seed(mixed % 2**63)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

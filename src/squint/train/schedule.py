@@ -47,7 +47,7 @@ def warmup_cosine(
     return cosine((step - warmup_steps) / (total_steps - warmup_steps))
 
 
-def step_decay(epoch: int, *, milestones: Sequence[int], factor: float = 0.1) -> float:
+def step_decay(epoch: int, *, milestones: Sequence[Number], factor: float = 0.1) -> float:
     """Factor of the learning rate after falling by `factor` at every milestone (MoCo v1).
 
     Args:
@@ -56,13 +56,3 @@ def step_decay(epoch: int, *, milestones: Sequence[int], factor: float = 0.1) ->
         factor: of each fall, 0 to 1.
     """
     return factor ** sum(epoch >= milestone for milestone in milestones)
-
-
-def cosine_to_one(base: Number, progress: Number) -> float:
-    """Momentum of a target network: base at progress 0, 1 from progress 1 on (BYOL, MoCo v3).
-
-    Args:
-        base: first value, 0 to 1.
-        progress: share of training that is done, 0 to 1.
-    """
-    return 1 - (1 - base) * cosine(progress)

@@ -1,0 +1,152 @@
+"""From a recipe to a method with fresh weights."""
+
+from typing import cast
+
+from torch import nn
+
+from squint.compression import CEB, Open
+from squint.configs import (
+    BYOLConfig,
+    CEBConfig,
+    HeadConfig,
+    MoCoConfig,
+    MoCoV3Config,
+    ProjectorConfig,
+    SimCLRConfig,
+)
+from squint.methods._method import Method
+from squint.methods.byol import BYOL
+from squint.methods.moco import MoCo
+from squint.methods.mocov3 import MoCoV3
+from squint.methods.simclr import SimCLR
+from squint.nn import Encoder, Queue, Target, encoders, heads
+from squint.nn.norm import group_batch_norm
+from squint.recipe import Recipe
+
+
+def build(recipe: Recipe) -> Method:
+    """The recipe's method with fresh weights, on the CPU, drawn from torch's default generator.
+
+    Raises:
+        RecipeError: a part of the recipe can't be built.
+    """
+    encoder, projector = _online(recipe)
+    match recipe.method:
+        case SimCLRConfig() as config:
+            return SimCLR(
+                encoder, projector, temperature=config.temperature, bottleneck=_bottleneck(recipe)
+            )
+        case MoCoConfig() as config:
+            return _moco(config, encoder, projector, _bottleneck(recipe))
+        case MoCoV3Config() as config:
+            width = config.projector.out_dim
+            return MoCoV3(
+                encoder,
+                projector,
+                _head(config.predictor, width, width, encoder.dim),
+                target=Target.copy_of(
+                    encoder,
+                    projector,
+                    momentum=config.target_momentum,
+                    schedule=config.target_schedule,
+                ),
+                temperature=config.temperature,
+                bottleneck=_bottleneck(recipe),
+            )
+        case BYOLConfig() as config:
+            return _byol(config, encoder, projector, recipe)
+
+
+def _moco(
+    config: MoCoConfig, encoder: nn.Module, projector: nn.Module, bottleneck: Open | CEB
+) -> MoCo:
+    apart = config.norm_groups > 1
+    if apart:
+        both = group_batch_norm(nn.Sequential(encoder, projector), config.norm_groups)
+        encoder, projector = cast(nn.Sequential, both)
+    return MoCo(
+        encoder,
+        projector,
+        target=Target.copy_of(
+            encoder, projector, momentum=config.target_momentum, schedule=config.target_schedule
+        ),
+        queue=Queue(config.queue_size, config.projector.out_dim),
+        temperature=config.temperature,
+        symmetric=config.symmetric,
+        shuffle=apart,
+        bottleneck=bottleneck,
+    )
+
+
+def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Recipe) -> BYOL:
+    width, momentum, schedule = (
+        config.projector.out_dim,
+        config.target_momentum,
+        config.target_schedule,
+    )
+    predictor = _head(config.predictor, width, width, encoder.dim)
+    if config.target_init == "copy":
+        target = Target.copy_of(encoder, projector, momentum=momentum, schedule=schedule)
+    else:
+        target = Target(*_online(recipe), momentum=momentum, schedule=schedule)
+    bottleneck = _bottleneck(recipe)
+    compressed = isinstance(bottleneck, CEB) and (bottleneck.beta > 0 or bottleneck.sampling)
+    return BYOL(
+        encoder,
+        projector,
+        predictor,
+        target=target,
+        kappa_d=config.kappa_d,
+        bottleneck=bottleneck,
+        # without price and noise there is nothing to code: C-BYOL is then BYOL to the bit
+        readout=heads.mlp(width, width, width, layers=1, init=config.predictor.init)
+        if compressed
+        else None,
+        backward_encoder=_head(config.predictor, width, width, encoder.dim) if compressed else None,
+        backward_view=config.backward_view,
+    )
+
+
+def _online(recipe: Recipe) -> tuple[Encoder, nn.Module]:
+    """Encoder and projector."""
+    config = recipe.encoder
+    encoder = encoders.build(
+        config.name,
+        stem=config.stem,
+        width=config.width,
+        in_channels=config.in_channels,
+        zero_init_residual=config.zero_init_residual,
+        init=config.init,
+        freeze_patch=config.freeze_patch,
+    )
+    projector: ProjectorConfig = recipe.method.projector
+    return encoder, _head(projector, encoder.dim, projector.out_dim, encoder.dim)
+
+
+def _head(config: HeadConfig, in_dim: int, out_dim: int, features: int) -> nn.Module:
+    return heads.mlp(
+        in_dim,
+        features if config.hidden_dim == "features" else config.hidden_dim,
+        out_dim,
+        layers=config.layers,
+        bias=config.bias,
+        output_bias=config.output_bias,
+        hidden_norm=config.hidden_norm,
+        output_norm=config.output_norm,
+        init=config.init,
+    )
+
+
+def _bottleneck(recipe: Recipe) -> Open | CEB:
+    config = recipe.compression
+    if not isinstance(config, CEBConfig):
+        return Open()
+    return CEB(
+        beta=config.beta,
+        kappa_e=config.kappa_e,
+        kappa_b=config.kappa_b,
+        sampling=config.sampling,
+        residual=config.residual,
+        beta_schedule=config.beta_schedule,
+        beta_warmup=recipe.beta_warmup,
+    )

@@ -1,0 +1,179 @@
+"""The gradient of one step, with its batch going through the encoder whole or in pieces.
+
+Pieces cost time and save memory; the step stays that of the whole batch. What a piece means
+depends on the method:
+
+- MoCo v1, v2 and BYOL charge every image by itself: gradients of the pieces are averaged.
+- SimCLR and MoCo v3 tell every image from all others of the batch: the codes of all pieces are
+  computed first, without a graph; the objective on all of them gives the gradient of each code;
+  then every piece is computed again and its codes passed their gradient on (Gao et al. 2021,
+  "Scaling deep contrastive learning batch size under memory limited setup"). This is the exact
+  gradient of the whole batch, for about a third more work.
+
+Batch norm sees a piece at a time, so with it (and not with layer norm) a piece should not be
+small. Running statistics move once per piece.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from squint.errors import RecipeError, RunError
+from squint.methods import Method, Step
+from squint.recipe import Recipe
+from squint.shapes import Image
+from squint.train.runtime import Runtime
+
+Views = Sequence[Image]
+
+
+def forward_backward(
+    method: Method,
+    model: nn.Module,
+    views: Views,
+    progress: float,
+    *,
+    pieces: int,
+    runtime: Runtime,
+    reseed: Callable[[int], None],
+) -> Step:
+    """One forward and backward pass; gradients of the whole global batch are left in `.grad`.
+
+    Args:
+        method: the method, with no gradients.
+        model: the method as wrapped for several ranks.
+        views: of this rank's images.
+        progress: share of training done.
+        pieces: parts the batch goes through in; 1 is the usual step.
+        runtime: precision, and how ranks average.
+        reseed: `reseed(number)` makes later draws a function of the step and the number; 0 is how
+            the step begins.
+    """
+    if pieces == 1:
+        with runtime.autocast():
+            step = model(views, progress)
+        step.loss.backward()
+        return step
+    parts = list(zip(*(view.chunk(pieces) for view in views), strict=True))
+    if method.couples_images:
+        step = _in_two_passes(method, parts, progress, runtime, reseed)
+    else:
+        step = _one_by_one(method, parts, progress, runtime)
+    runtime.average_gradients(method)
+    return step
+
+
+def _one_by_one(method: Method, parts: Sequence[Views], progress: float, runtime: Runtime) -> Step:
+    steps: list[Step] = []
+    for part in parts:
+        with runtime.autocast():
+            step = method(part, progress)
+        (step.loss / len(parts)).backward()
+        steps.append(step._replace(loss=step.loss.detach()))
+    return Step(
+        loss=torch.stack([step.loss for step in steps]).mean(),
+        logs={
+            name: torch.stack([step.logs[name] for step in steps]).mean() for name in steps[0].logs
+        },
+        keys=tuple(map(torch.cat, zip(*(step.keys for step in steps), strict=True))),
+    )
+
+
+def _in_two_passes(
+    method: Method,
+    parts: Sequence[Views],
+    progress: float,
+    runtime: Runtime,
+    reseed: Callable[[int], None],
+) -> Step:
+    pieces: list[tuple[Tensor, ...]] = []
+    with torch.no_grad(), runtime.autocast(), _buffers_restored(method):
+        for number, part in enumerate(parts, 1):
+            reseed(number)
+            pieces.append(method.embed(part))
+    codes = [torch.cat(columns).requires_grad_() for columns in zip(*pieces, strict=True)]
+
+    reseed(0)
+    with runtime.autocast():
+        step = method.compare(codes, progress)
+    step.loss.backward()
+
+    gradients = [code.grad.chunk(len(parts)) if code.grad is not None else None for code in codes]
+    for number, part in enumerate(parts, 1):
+        reseed(number)
+        with runtime.autocast():
+            again = method.embed(part)
+        moving = [
+            (code, gradient[number - 1])
+            for code, gradient in zip(again, gradients, strict=True)
+            if code.requires_grad and gradient is not None
+        ]
+        torch.autograd.backward([code for code, _ in moving], [grad for _, grad in moving])
+    return step._replace(loss=step.loss.detach())
+
+
+@contextmanager
+def _buffers_restored(method: nn.Module) -> Iterator[None]:
+    """Undo what happens to buffers inside: running statistics must not count a piece twice."""
+    buffers = list(method.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+
+
+def pieces_of(method: Method, recipe: Recipe, runtime: Runtime) -> int:
+    """Parts in which a batch goes through the encoder: as asked for, or what fits.
+
+    Called before the ranks' batch norms are joined. `auto` tries on CUDA, where running out of
+    memory is an error that can be caught; elsewhere it is the whole batch.
+
+    Raises:
+        RecipeError: a piece can't be shared out over the ranks.
+        RunError: not even a piece of 2 images fits.
+    """
+    micro, batch = recipe.train.micro_batch_size, recipe.train.batch_size
+    if micro == "off" or (micro == "auto" and runtime.device.type != "cuda"):
+        return 1
+    if micro != "auto":
+        if micro % runtime.world_size:
+            raise RecipeError(
+                f"train.micro_batch_size={micro} is global and can't be split evenly over "
+                f"{runtime.world_size} ranks. Make it a multiple of {runtime.world_size}."
+            )
+        return batch // micro
+    pieces = 1
+    while not _fits(method, recipe, runtime, batch // pieces // runtime.world_size):
+        pieces *= 2
+        if batch % (pieces * runtime.world_size) or batch // pieces < 2 * runtime.world_size:
+            raise RunError(
+                f"{recipe.encoder.name} at {recipe.views.size} px does not fit into the memory of "
+                f"{runtime.device}, not even in pieces of {2 * batch // pieces} images. Take a "
+                "smaller encoder or smaller views."
+            )
+    return int(runtime.most(pieces))
+
+
+def _fits(method: Method, recipe: Recipe, runtime: Runtime, images: int) -> bool:
+    """Whether both views of so many images, and a tenth more, can be trained on at once."""
+    size, channels = recipe.views.size, recipe.encoder.in_channels
+    method.to(runtime.device)
+    try:
+        with _buffers_restored(method):
+            x = torch.zeros(2 * images + images // 5, channels, size, size, device=runtime.device)
+            groups = getattr(recipe.method, "norm_groups", 1) // runtime.world_size or 1
+            x = x[: len(x) // groups * groups].contiguous(memory_format=runtime.memory_format)
+            with runtime.autocast():
+                codes = method.projector(method.encoder(x))
+            codes.float().square().sum().backward()
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        method.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+    return True
