@@ -30,6 +30,10 @@ class Case:
     def __contains__(self, field: str) -> bool:
         return f"{self.name}/{field}" in _read(self.file)
 
+    def fields(self) -> list[str]:
+        """Every array of the file, as case/field."""
+        return list(_read(self.file).files)
+
     def __repr__(self) -> str:
         return self.name
 
