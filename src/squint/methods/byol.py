@@ -77,7 +77,8 @@ class BYOL(Method):
         regression2 = regress.cosine_regression(self.readout(z2), k1)
         beta = self.bottleneck.beta_at(progress)
         loss = self.kappa_d / 2 * (regression1 + regression2)
-        loss = loss + beta * (rate1 + rate2).mean() if beta else loss
+        if isinstance(self.bottleneck, CEB):  # at beta 0 too: ranks await its gradient
+            loss = loss + beta * (rate1 + rate2).mean()
 
         logs = code_logs(self.pairs(codes), self.bottleneck, beta)
         logs["positive_cosine"] = 1 - (regression1 + regression2).detach() / 4

@@ -4,6 +4,7 @@ Started alone it is one rank; started by `torchrun` it is one of many. A method 
 what it must know of other ranks it asks `ops.gather`.
 """
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,14 @@ from squint.errors import RecipeError, RunError
 from squint.nn.norm import sync_batch_norm
 
 Precision = Literal["float32", "bfloat16"]
+
+_WITHOUT_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers"  # torch 2.15 renamed it
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
+"""Buffers are not sent round: they are alike already (global batch norm, queue), or meant to differ
+(batch norm in groups)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +65,7 @@ class Runtime:
         if self.world_size == 1:
             return method
         devices = [self.device.index] if self.device.type == "cuda" else None
-        # buffers are alike already (global batch norm, queue) or meant to differ (norm groups)
-        return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(method, device_ids=devices, **_WITHOUT_BUFFERS)
 
     def autocast(self) -> torch.autocast:
         """Matrix products and convolutions in this run's precision."""
