@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import NAMES, kappa_b, make, views
 
 from squint import methods
 from squint.compression import CEB, Open
@@ -13,6 +12,7 @@ from squint.methods import Method
 from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
 from squint.presets import recipe as preset
+from toys import NAMES, kappa_b, make, views
 
 RECIPES = ("simclr", "moco-v1", "moco-v2", "moco-v3", "byol")
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from toys import make, views
 
 from golden import Case, cases
 from squint.compression import CEB
 from squint.methods import BYOL
 from squint.methods._method import unit
 from squint.nn import Target
+from toys import make, views
 
 
 def _is_ceb(case: Case) -> bool:

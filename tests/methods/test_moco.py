@@ -6,13 +6,14 @@ import official
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import make, views
 
 from golden import Case, cases
 from squint.compression import CEB
 from squint.methods import MoCo
+from squint.methods._method import unit
 from squint.nn import Queue, Target, mlp
 from squint.ops import gather
+from toys import make, views
 
 
 def build(case: Case, *, shuffle: bool) -> MoCo:
@@ -128,3 +129,31 @@ def test_c_moco_adds_beta_times_the_rate_of_query_given_key() -> None:
 def test_order_of_keys_does_not_matter_without_batch_norm() -> None:
     plain, shuffled = make("moco"), make("moco", shuffle=True)
     torch.testing.assert_close(shuffled(views()).loss, plain(views()).loss)
+
+
+class Company(nn.Module):
+    """Tells each image the mean of the four that batch norm would see it with."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = images.flatten(1).chunk(len(images) // 4)
+        return torch.cat([part.mean(dim=0, keepdim=True).expand(4, -1) for part in parts])
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_shuffled_keys_meet_other_images_than_their_queries(shuffle: bool) -> None:
+    """He et al. 2020, section 3.3: equal company gives the answer away."""
+    method = make("moco", shuffle=shuffle)
+    method.target = Target(Company(), nn.Identity(), momentum=0.9)
+    images, _ = views(16)
+    torch.manual_seed(0)
+    _, key = method.embed((images, images))
+    as_the_query = unit(Company()(images))
+    same = torch.isclose(key, as_the_query).all(dim=1)
+    assert not same.any() if shuffle else same.all()
+
+
+def test_shuffling_gives_every_key_back_to_its_query() -> None:
+    method = make("moco", shuffle=True)
+    images, _ = views(16)
+    _, key = method.embed((images, images))
+    torch.testing.assert_close(key, unit(method.target(images)))

@@ -1,12 +1,14 @@
-"""Two ranks with synchronised BatchNorm equal one process on the whole batch."""
+"""BatchNorm over all ranks equals one process on the whole batch; in groups, one batch each."""
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
-from squint.errors import RecipeError
+from squint.errors import RecipeError, RunError
 from squint.nn import encoders, mlp
-from squint.nn.norm import SyncBatchNorm, sync_batch_norm
+from squint.nn.norm import GroupBatchNorm, SyncBatchNorm, group_batch_norm, sync_batch_norm
 from squint.ops import gather
 
 
@@ -85,3 +87,67 @@ def test_other_batch_norms_are_refused():
 
     with pytest.raises(RecipeError, match="NormAct can't be computed over other images"):
         sync_batch_norm(nn.Sequential(NormAct(3)))
+
+
+# --- groups ------------------------------------------------------------------------------------
+
+
+def _grouped(groups: int) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(3).double()
+    nn.init.uniform_(plain.weight)
+    nn.init.uniform_(plain.bias)
+    return plain, group_batch_norm(copy.deepcopy(plain), groups)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_groups_are_normalised_as_if_each_were_a_batch(layout):
+    plain, grouped = _grouped(4)
+    x = torch.randn(12, 3, 5, 5, dtype=torch.float64).contiguous(memory_format=layout)
+    means = []
+    outputs = []
+    for part in x.chunk(4):
+        one = copy.deepcopy(plain)
+        outputs.append(one(part))
+        means.append(torch.stack([one.running_mean, one.running_var]))
+    torch.testing.assert_close(grouped(x), torch.cat(outputs))
+    running = torch.stack([grouped.running_mean, grouped.running_var])
+    torch.testing.assert_close(running, torch.stack(means).mean(dim=0))
+    assert grouped.num_batches_tracked == 1
+    torch.testing.assert_close(grouped.eval()(x), _like(plain, running).eval()(x))
+
+
+def _like(norm, running):
+    other = copy.deepcopy(norm)
+    other.running_mean.copy_(running[0])
+    other.running_var.copy_(running[1])
+    return other
+
+
+def _groups_of_this_rank(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return norm(gather.own(x))
+
+
+@pytest.mark.ranks
+def test_groups_are_those_of_the_global_batch_on_any_number_of_ranks(ranks):
+    _, grouped = _grouped(4)
+    x = torch.randn(16, 3, 2, 2, dtype=torch.float64)
+    parts = ranks(_groups_of_this_rank, copy.deepcopy(grouped).requires_grad_(False), x)
+    torch.testing.assert_close(torch.cat(parts), grouped(x).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_joining_ranks_leaves_groups_alone():
+    for join in (sync_batch_norm, nn.SyncBatchNorm.convert_sync_batchnorm):
+        _, grouped = _grouped(2)
+        model = join(nn.Sequential(grouped, nn.BatchNorm2d(3)))
+        assert isinstance(model[0], GroupBatchNorm) and not isinstance(model[1], nn.BatchNorm2d)
+
+
+def test_groups_that_do_not_fit_are_refused():
+    _, grouped = _grouped(4)
+    with pytest.raises(RunError, match="4 groups can't be done with 6 images"):
+        grouped(torch.randn(6, 3, 2, 2, dtype=torch.float64))
+    with pytest.raises(RunError, match="at least 2"):
+        grouped(torch.randn(4, 3, 2, 2, dtype=torch.float64))
+    with pytest.raises(RecipeError, match=r"norm_groups=4 has no effect on Linear.*norm-groups 1"):
+        group_batch_norm(nn.Linear(2, 2), 4)

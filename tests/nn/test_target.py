@@ -68,5 +68,5 @@ def test_momentum_rises_to_one_along_a_cosine() -> None:
 
 
 def test_a_momentum_out_of_range_is_refused() -> None:
-    with pytest.raises(RecipeError, match="target_momentum=1.5"):
+    with pytest.raises(RecipeError, match=r"target_momentum=1\.5"):
         Target(*networks(), momentum=1.5)

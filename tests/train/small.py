@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from squint import presets
+from squint.configs import MoCoConfig
 from squint.recipe import Recipe
 from squint.runs import Run
 
@@ -23,10 +24,18 @@ def source(folder: Path) -> str:
 
 def recipe(name: str = "c-simclr", **changes: object) -> Recipe:
     """Two epochs at most, every random part switched on; fields by dotted name."""
-    return presets.recipe(f"{name}@tiny").override(
-        {
+    tiny = presets.recipe(f"{name}@tiny")
+    heads = {
+        f"method.{head}.hidden_dim": 16
+        for head in ("projector", "predictor")
+        if hasattr(tiny.method, head)
+    }
+    if isinstance(tiny.method, MoCoConfig):
+        heads |= {"method.queue_size": 40, "method.norm_groups": 2}
+    return tiny.override(
+        heads
+        | {
             "encoder.width": 0.125,
-            "method.projector.hidden_dim": 16,
             "method.projector.out_dim": 8,
             "optim.warmup_epochs": 0.5,
             "train.epochs": 1.0,
