@@ -30,6 +30,7 @@ BELOW["evaluate"] = set(BELOW) - {"presets"}
 BELOW["train"] = set(BELOW)
 BELOW["demo"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
+BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it
 
 
 def room_of(path: Path) -> str:

@@ -95,7 +95,7 @@ def fit(
             runtime=runtime,
             reseed=partial(seed_everything, recipe.train.seed, step),
         )
-        grad_norm = _clip(method, recipe)
+        grad_norm = clip_gradient(method, recipe)
         health.check_finite(out, grad_norm, method, step)
         optimizer.step()
         method.after_step(out, step / plan.total_steps)
@@ -172,7 +172,7 @@ def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
     return schedule.step_decay(epoch, milestones=optim.decay_epochs)  # constant has no milestones
 
 
-def _clip(method: nn.Module, recipe: Recipe) -> torch.Tensor:
+def clip_gradient(method: nn.Module, recipe: Recipe) -> torch.Tensor:
     """Norm of the whole gradient before clipping; scales it down if the recipe says so."""
     limit = recipe.optim.clip_grad_norm
     longest = math.inf if limit == "off" else limit

@@ -63,7 +63,7 @@ def pretrain(
     with start(chosen.train) as runtime:
         if runtime.is_main:
             runs.check_out(folder, overwrite=overwrite)
-        images = _open(data, chosen)
+        images = open_images(data, chosen)
         readable = prepare(images, chosen)
         if runtime.is_main:
             plan = dataclasses.asdict(Plan.of(chosen, len(readable.images)))
@@ -98,7 +98,7 @@ def resume(
     state = run.state()
     position = checkpoint.position_of(state)
     with start(train, precision=position.precision) as runtime:
-        images = _open(run.source if data is None else data, recipe)
+        images = open_images(run.source if data is None else data, recipe)
         readable = prepare(images, recipe)
         if (len(readable.images), _fingerprint(readable.images)) != position[1:3]:
             raise CheckpointError(
@@ -126,7 +126,7 @@ def _train(
     method = methods.build(recipe)
     pieces = pieces_of(method, recipe, runtime)
     runtime.place(method)
-    optimizer = _optimizer(method, recipe)
+    optimizer = optimizer_of(method, recipe)
     first_step = 0
     if state is not None:
         first_step = checkpoint.position_of(state).step
@@ -165,7 +165,8 @@ def _train(
     return run
 
 
-def _optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+def optimizer_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer a recipe asks for, over all that is trained in its method."""
     config = recipe.optim
     return optim.build(
         method,
@@ -217,7 +218,8 @@ def _saver(
     return save
 
 
-def _open(data: str | Path | Images, recipe: Recipe) -> Images:
+def open_images(data: str | Path | Images, recipe: Recipe) -> Images:
+    """The images of a source, in as many channels as the recipe's encoder takes."""
     if isinstance(data, Images):
         return data
     return open_source(data, channels=recipe.encoder.in_channels)

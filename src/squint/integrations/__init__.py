@@ -1,0 +1,1 @@
+"""Optional: Squint inside other frameworks. Each module needs its extra, and nothing needs it."""
