@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import cases
+from squint import presets
 from squint.nn.target import cosine_to_one
 from squint.recipe import Recipe
+from squint.train.loop import Plan, lr_factor
 from squint.train.schedule import cosine, step_decay, warmup_cosine
 
 
@@ -78,3 +80,14 @@ def test_step_decay():
         0.25,
         0.25,
     ]
+
+
+@pytest.mark.parametrize("case", cases("schedules_moco", lambda case: "v1v2" in case.name))
+def test_recipes_follow_the_schedule_of_moco_v1_and_v2(case):
+    made = case.settings
+    name = "moco-v2@imagenet-200ep" if made["cos"] else "moco-v1@imagenet-200ep"
+    recipe = presets.recipe(name)
+    plan = Plan(steps_per_epoch=7, total_steps=7 * made["epochs"], warmup_steps=0, lr=made["lr"])
+    for epoch, lr in zip(case["epochs"].tolist(), case["lr"].tolist(), strict=True):
+        for step in (7 * epoch, 7 * epoch + 6):  # the same all through the epoch
+            assert plan.lr * lr_factor(recipe, plan, step) == pytest.approx(lr, rel=1e-12)
