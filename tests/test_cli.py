@@ -216,3 +216,9 @@ def test_evaluating_without_labels(capsys: pytest.CaptureFixture[str], tmp_path:
         data, recipe=small.recipe(), out=tmp_path / "run", quiet=True, batch_size=16
     )
     refused(capsys, "evaluate", run.path, words=["no labels", "--data"])
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    command = f"set -o pipefail; {sys.executable} -u -m squint recipes | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "recipe" in done.stdout

@@ -4,6 +4,7 @@ torch is imported inside the verbs, after flags, recipe, source and --out have b
 a typing mistake is answered at once.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ squint: learn image representations without labels, compress them, measure what 
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, linear probe, measured compression
   squint recipes [NAME]                                 list the recipes, or show one in full
 
-RECIPE is METHOD[@SETTING], for example c-simclr@tiny.
+RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
+or byol, with c- in front when compressed.
 SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, or demo.
 `squint VERB --help` lists the flags of a verb."""
 
@@ -65,6 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\nsquint {verb}: {interrupt or 'stopped'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
+    except BrokenPipeError:  # the reader has seen enough: `squint recipes | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        return 128 + signal.SIGPIPE
     except SystemExit as done:  # tyro has printed help (0) or what is wrong with a flag (2)
         return int(done.code or 0)
     return 0
