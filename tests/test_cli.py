@@ -1,6 +1,8 @@
 """The command line as a person meets it: one clear message, exit status 2, nothing lost."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
