@@ -4,7 +4,6 @@ import official
 import pytest
 import torch
 from torch import nn
-from toys import TEMPERATURE, make, views
 
 from golden import Case, cases
 from squint.compression import CEB
@@ -13,6 +12,7 @@ from squint.methods._method import unit
 from squint.nn import Target, mlp
 from squint.ops import contrast, gather
 from squint.train.optim import LARS, parameter_groups
+from toys import TEMPERATURE, make, views
 
 
 def _loss(q, k, temperature: float):
