@@ -139,3 +139,30 @@ def test_scale_norm_survives_a_state_dict_round_trip():
 def test_errors():
     with pytest.raises(RecipeError, match="layers=0"):
         mlp(4, 4, 4, layers=0)
+
+
+@pytest.mark.parametrize("case", cases("byol", lambda case: case.name.startswith("mlp")))
+def test_byol_head(case):
+    made, at = case.settings, "param/projector/"
+    head = mlp(made["dim_in"], made["dim_hidden"], made["dim_out"], bias=True).double()
+    linear, norm, _, last = head
+    linear.weight.data.copy_(case[f"{at}linear/w"].T)
+    linear.bias.data.copy_(case[f"{at}linear/b"])
+    norm.weight.data.copy_(case[f"{at}batch_norm/scale"][0])
+    norm.bias.data.copy_(case[f"{at}batch_norm/offset"][0])
+    last.weight.data.copy_(case[f"{at}linear_1/w"].T)
+    norm.running_var.zero_()  # Haiku's averages start at 0 and are corrected for it
+    for number in range(3):
+        output = head(case["x"] + number)
+        torch.testing.assert_close(output, case[f"train_output{number}"], rtol=1e-10, atol=1e-12)
+    averages = {
+        name: case[f"state/projector/batch_norm/~/{name}_ema/average"][0]
+        for name in ("mean", "var")
+    }
+    seen = 1 - made["bn_decay"] ** 3
+    n = made["batch"]
+    torch.testing.assert_close(norm.running_mean / seen, averages["mean"])
+    torch.testing.assert_close(norm.running_var / seen * (n - 1) / n, averages["var"])
+    norm.running_mean.copy_(averages["mean"])
+    norm.running_var.copy_(averages["var"])
+    torch.testing.assert_close(head.eval()(case["x"]), case["eval_output"], rtol=1e-10, atol=1e-12)
