@@ -69,6 +69,10 @@ BETA = 0.1
 """Weight of the rate where none is published. It pulls a code to its partner by
 beta / temperature, the softmax by at most 1 / temperature: 0.1 leaves the contrast in charge, also
 at MoCo v1's kappa_b of 14."""
+BYOL_BETA = 0.01
+"""The same for BYOL with its own kappa_d of 2. Published is 1 with kappa_d 10 or 4; here 0.1 draws
+the directions of all images together (std_ratio 0.35 instead of 0.73) and costs five points of kNN,
+0.01 does not (benchmarks/results/cifar10-ten-methods.md)."""
 
 
 def compress(

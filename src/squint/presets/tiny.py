@@ -6,7 +6,6 @@ from typing import Any
 
 from squint.configs import (
     BYOLConfig,
-    CEBConfig,
     EncoderConfig,
     MethodConfig,
     MoCoConfig,
@@ -18,6 +17,7 @@ from squint.configs import (
     TrainConfig,
 )
 from squint.presets import Preset
+from squint.presets._parts import BETA, BYOL_BETA, compress
 from squint.recipe import Recipe
 from squint.views.recipes import (
     CIFAR_MEAN,
@@ -107,27 +107,27 @@ def byol() -> Preset:
 
 def c_simclr() -> Preset:
     """The same, compressed: kappa_b = 1 / temperature = 5, beta 0.1."""
-    return _compressed(simclr(), kappa_b=5.0)
+    return _compressed(simclr())
 
 
 def c_moco_v1() -> Preset:
     """The same, compressed: kappa_b = 1 / temperature = 5, beta 0.1."""
-    return _compressed(moco_v1(), kappa_b=5.0)
+    return _compressed(moco_v1())
 
 
 def c_moco_v2() -> Preset:
     """The same, compressed: kappa_b = 1 / temperature = 5, beta 0.1."""
-    return _compressed(moco_v2(), kappa_b=5.0)
+    return _compressed(moco_v2())
 
 
 def c_moco_v3() -> Preset:
     """The same, compressed: kappa_b = 1 / temperature = 5, beta 0.1."""
-    return _compressed(moco_v3(), kappa_b=5.0)
+    return _compressed(moco_v3())
 
 
 def c_byol() -> Preset:
-    """The same, compressed with the published concentrations; beta 0.1."""
-    return _compressed(byol(), kappa_e=16384.0, kappa_b=10.0)
+    """The same, compressed with the published concentrations; beta 0.01."""
+    return _compressed(byol(), beta=BYOL_BETA)
 
 
 _MOCO: Mapping[str, Any] = {"temperature": 0.2, "queue_size": 4096, "target_momentum": 0.99}
@@ -143,7 +143,6 @@ def _moco(method: MoCoConfig) -> Preset:
     return _plain(method, lr=0.3)
 
 
-def _compressed(plain: Preset, *, kappa_b: float, kappa_e: float = 1024.0) -> Preset:
-    ceb = CEBConfig(beta=0.1, kappa_e=kappa_e, kappa_b=kappa_b)
+def _compressed(plain: Preset, *, beta: float = BETA) -> Preset:
     source = "ours: the plain recipe with CEB; no compressed setting of this size is published"
-    return Preset(plain.recipe.replace(compression=ceb), source, _EXPECTED)
+    return compress(plain, source, _EXPECTED, beta=beta)
