@@ -5,6 +5,7 @@ Key names are those of timm and torchvision, so both load the file without us:
 and nothing else. `encoder.json` says what to feed it and how to load it.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,7 @@ def load(path: str | Path | Run) -> PretrainedEncoder:
 
 def build(config: EncoderConfig) -> encoders.Encoder:
     """The architecture with fresh weights, drawn from torch's default generator."""
-    return encoders.build(
-        config.name,
-        stem=config.stem,
-        width=config.width,
-        in_channels=config.in_channels,
-        zero_init_residual=config.zero_init_residual,
-        init=config.init,
-        freeze_patch=config.freeze_patch,
-    )
+    return encoders.build(**dataclasses.asdict(config))
 
 
 def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:

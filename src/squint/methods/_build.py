@@ -1,5 +1,6 @@
 """From a recipe to a method with fresh weights."""
 
+import dataclasses
 from typing import cast
 
 from torch import nn
@@ -109,16 +110,7 @@ def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Re
 
 def _online(recipe: Recipe) -> tuple[Encoder, nn.Module]:
     """Encoder and projector."""
-    config = recipe.encoder
-    encoder = encoders.build(
-        config.name,
-        stem=config.stem,
-        width=config.width,
-        in_channels=config.in_channels,
-        zero_init_residual=config.zero_init_residual,
-        init=config.init,
-        freeze_patch=config.freeze_patch,
-    )
+    encoder = encoders.build(**dataclasses.asdict(recipe.encoder))
     projector: ProjectorConfig = recipe.method.projector
     return encoder, _head(projector, encoder.dim, projector.out_dim, encoder.dim)
 
