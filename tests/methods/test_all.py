@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from squint import methods
+from squint import methods, presets
 from squint.compression import CEB, Open
 from squint.methods import Method
 from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
 from squint.presets import recipe as preset
+from squint.train.pretrain import optimizer_of
 from toys import NAMES, kappa_b, make, views
 
 RECIPES = ("simclr", "moco-v1", "moco-v2", "moco-v3", "byol")
@@ -138,3 +139,17 @@ def test_logs_are_numbers_without_a_graph(name: str) -> None:
     for key, value in logs.items():
         assert value.ndim == 0 and not value.requires_grad and bool(value.isfinite()), key
     assert -1 <= logs["positive_cosine"] <= 1 and 0 <= logs["std_ratio"] <= 1
+
+
+@pytest.mark.parametrize("name", list(presets.names()))
+def test_every_recipe_builds_its_method_and_optimizer(name: str) -> None:
+    """With a small encoder and queue in place of the real ones."""
+    small: dict[str, object] = {"encoder.name": "resnet10", "encoder.width": 0.125}
+    full = presets.recipe(name)
+    if hasattr(full.method, "queue_size"):
+        small["method.queue_size"] = 64
+    recipe = full.override(small)
+    method = methods.build(recipe)
+    learning = {p for group in optimizer_of(method, recipe).param_groups for p in group["params"]}
+    assert learning == {p for p in method.parameters() if p.requires_grad}
+    assert not learning & set(getattr(method, "target", nn.Identity()).parameters())
