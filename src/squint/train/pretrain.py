@@ -272,6 +272,7 @@ def _banner(
     weights = sum(p.numel() for p in method.encoder.parameters())
     batch = recipe.train.batch_size
     ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
+    negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
     parts = f" in pieces of {batch // pieces}" if pieces > 1 else ""
     where = "in memory" if readable.packed else "decoded by workers"
     unreadable = f", {len(readable.bad)} unreadable set aside" if readable.bad else ""
@@ -281,7 +282,7 @@ def _banner(
         f"  images   {len(readable.images):,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
-        f"  batch    {batch} images{ranks}{parts}, {recipe.negatives:,} negatives for each code\n"
+        f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
         f"  length   {recipe.train.epochs:g} epochs, {plan.total_steps} steps, learning rate up to "
         f"{plan.lr:g} ({recipe.optim.name})"
     )
