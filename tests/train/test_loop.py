@@ -193,3 +193,14 @@ def test_initial_weights_depend_on_the_seed_only() -> None:
     second = methods.build(small.recipe())
     for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_recipe_that_cannot_be_built_leaves_the_old_run_alone(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
+    before = run.checkpoint.read_bytes()
+    vit = {"encoder.name": "mocov3_vit_small", "encoder.stem": "imagenet", "encoder.width": 1.0}
+    recipe = small.recipe("moco-v2").override(vit)
+    with pytest.raises(RecipeError, match="norm-groups 1"):
+        squint.pretrain(data, recipe=recipe, out=tmp_path / "run", overwrite=True, quiet=True)
+    assert run.checkpoint.read_bytes() == before

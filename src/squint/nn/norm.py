@@ -154,8 +154,8 @@ def group_batch_norm(model: nn.Module, groups: int) -> nn.Module:
     """
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         raise RecipeError(
-            f"method.norm_groups={groups} has no effect on {type(model).__name__}, which has no "
-            "batch norm. Give --method.norm-groups 1."
+            f"method.norm_groups={groups} has no effect on a network without batch norm. Give "
+            "--method.norm-groups 1."
         )
     replaced = _replace(model, GroupBatchNorm)
     for module in replaced.modules():

@@ -65,12 +65,14 @@ def pretrain(
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
         readable = prepare(images, chosen)
+        method, pieces = _fresh(chosen, runtime)
         if runtime.is_main:
             plan = dataclasses.asdict(Plan.of(chosen, len(readable.images)))
             derived = plan | {"images": len(readable.images)}
             runs.create(folder, chosen, source=_source(data), derived=derived, overwrite=overwrite)
         runtime.any_rank(False)  # the others wait for the folder
-        return _train(Run(folder), chosen, images, readable, runtime, None, quiet=quiet)
+        run = Run(folder)
+        return _train(run, chosen, images, readable, method, pieces, runtime, None, quiet=quiet)
 
 
 def resume(
@@ -107,7 +109,20 @@ def resume(
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        return _train(run, recipe, images, readable, runtime, state, quiet=quiet)
+        method, pieces = _fresh(recipe, runtime)
+        return _train(run, recipe, images, readable, method, pieces, runtime, state, quiet=quiet)
+
+
+def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
+    """The method with its first weights in place, and the pieces in which a batch goes through it.
+
+    Made before anything is written: a recipe that can't be built leaves no folder behind.
+    """
+    seed_everything(recipe.train.seed, -1)
+    method = methods.build(recipe)
+    pieces = pieces_of(method, recipe, runtime)
+    runtime.place(method)
+    return method, pieces
 
 
 def _train(
@@ -115,6 +130,8 @@ def _train(
     recipe: Recipe,
     images: Images,
     readable: Readable,
+    method: Method,
+    pieces: int,
     runtime: Runtime,
     state: Mapping[str, Any] | None,
     *,
@@ -122,10 +139,6 @@ def _train(
 ) -> Run:
     """The part that a new and a resumed run share."""
     plan = Plan.of(recipe, len(readable.images))
-    seed_everything(recipe.train.seed, -1)
-    method = methods.build(recipe)
-    pieces = pieces_of(method, recipe, runtime)
-    runtime.place(method)
     optimizer = optimizer_of(method, recipe)
     first_step = 0
     if state is not None:
