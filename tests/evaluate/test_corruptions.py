@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from golden import FOLDER
-from squint.evaluate.corruptions import NAMES
+from squint.evaluate.corruptions import NAMES, corrupt
 from squint.evaluate.corruptions.apply import apply
+from squint.evaluate.corruptions.blur import defocus_kernel, zoom_factors
 from squint.evaluate.corruptions.constants import CONSTANTS
+from squint.evaluate.corruptions.weather import draw_plasma, plasma
 
 FILES = {32: "corruptions_cifar", 224: "corruptions_imagenet"}
 RANDOM = (
@@ -139,3 +142,138 @@ def check_elastic(found: Any, wanted: Any, where: str) -> None:
     off = np.abs(found.astype(int) - wanted.astype(int))
     assert off.mean() <= 0.05, f"elastic_transform {where}: mean {off.mean():.3f}"
     assert (off > 1).mean() <= 0.01, f"elastic_transform {where}: {(off > 1).mean():.2%} off"
+
+
+@pytest.mark.parametrize("name", [name for name in RANDOM if name != "frost"])
+def test_pieces_recorded_of_every_large_image_replay(name: str) -> None:
+    z = large()
+    for image, severity in np.ndindex(3, 5):
+        found = replayed(224, name, image, severity + 1)
+        piece, wanted = found[96:128, 96:128], z[f"{name}/sample_crop"][image, severity]
+        if (
+            name == "elastic_transform"
+        ):  # bounds for whole images; a piece may hold all their errors
+            assert np.abs(piece.astype(int) - wanted).mean() <= 0.05
+            assert (np.abs(piece.astype(int) - wanted) > 1).mean() <= 0.01
+        else:
+            check(name, piece, wanted, f"{image}, {severity + 1}")
+    if f"{name}/sample_mid" in z:
+        check(name, replayed(224, name, 0, 3)[56:168, 56:168], z[f"{name}/sample_mid"])
+
+
+def large() -> Any:
+    if not (FOLDER / f"{FILES[224]}.npz").exists():
+        pytest.skip(f"{FOLDER / FILES[224]}.npz is absent")
+    return golden(224)
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturate"])
+def test_pieces_of_colour_changes(name: str) -> None:
+    pieces = large()[f"{name}/out_crop"]
+    for severity in range(5):
+        found = fixed(224, name, severity + 1)[:, 96:128, 96:128]
+        check(name, found, pieces[:, severity], f"{severity + 1}")
+
+
+@sizes
+@pytest.mark.parametrize("name", [name for name in FIXED if name != "jpeg_compression"])
+def test_recorded_statistics_of_fixed_corruptions(side: int, name: str) -> None:
+    z, before = golden(side), clean(side).astype(float)
+    for severity in range(5):
+        after = fixed(side, name, severity + 1).astype(float)
+        share = TOLERANCE.get(name, (0, 0.0))[1]  # of values off by 1 at most
+        mean, mse = after.mean(axis=(1, 2)), ((after - before) ** 2).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(mean, z[f"{name}/mean"][:, severity], atol=share + 1e-3)
+        np.testing.assert_allclose(mse, z[f"{name}/mse"][:, severity], rtol=0.01, atol=2 * share)
+
+
+@sizes
+def test_kernels_and_factors(side: int) -> None:
+    z = golden(side)
+    for severity in range(1, 6):
+        disc = defocus_kernel(*CONSTANTS[side]["defocus_blur"][severity - 1])  # type: ignore[index]
+        np.testing.assert_allclose(disc, z[f"kernel/defocus_blur/s{severity}"], atol=1e-8)
+        factors = zoom_factors(*CONSTANTS[side]["zoom_blur"][severity - 1])  # type: ignore[index]
+        np.testing.assert_array_equal(factors, z[f"kernel/zoom_factors/s{severity}"])
+
+
+@sizes
+def test_height_maps(side: int) -> None:
+    for _, decay in CONSTANTS[side]["fog"]:  # type: ignore[index]
+        whole = 32 if side == 32 else 256
+        found = plasma(draw_plasma(Replay(0), whole, decay))[0]
+        wanted = golden(side)[f"plasma/decay_{decay:g}"]
+        np.testing.assert_allclose(found[:: whole // 32, :: whole // 32], wanted, atol=1e-7)
+
+
+def own(side: int, name: str, severity: int, repeats: int) -> Any:
+    """Corrupted by our own random numbers: (image, repeat, h, w, c)."""
+    images = torch.from_numpy(np.repeat(clean(side), repeats, axis=0)).permute(0, 3, 1, 2)
+    out = corrupt(images, name, severity, rows=torch.arange(len(images)), seed=5, size_class=side)  # type: ignore[arg-type]
+    return out.permute(0, 2, 3, 1).numpy().reshape(-1, repeats, side, side, 3).astype(float)
+
+
+PIXEL_NOISE = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+SPREAD = {"impulse_noise": 0.1, "spatter": 0.2, "elastic_transform": 0.2, "fog": 0.15}
+SPREAD |= {"motion_blur": 0.35, "snow": 0.35}
+GRAD = {"impulse_noise": 0.12, "glass_blur": 0.08, "spatter": 0.08, "motion_blur": 0.25}
+GRAD |= {"elastic_transform": 0.25, "fog": 0.15, "snow": 0.4}
+CORR = {"snow": 0.2, "fog": 0.02} | dict.fromkeys(
+    ("glass_blur", "motion_blur", "elastic_transform", "spatter"), 0.08
+)
+HIST = {"glass_blur": 0.015, "motion_blur": 0.05, "spatter": 0.01, "elastic_transform": 0.06}
+HIST |= {"snow": 0.12, "fog": 0.1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("severity", [1, 3, 5])
+@pytest.mark.parametrize("name", [name for name in RANDOM if name != "frost"])
+def test_own_random_numbers_have_the_recorded_statistics(name: str, severity: int) -> None:
+    if not (FOLDER / f"{FILES[32]}.npz").exists():
+        pytest.skip(f"{FOLDER / FILES[32]}.npz is absent")
+    z, s, repeats = golden(32), severity - 1, 64
+    after, before = own(32, name, severity, repeats), clean(32)[:, None].astype(float)
+    scatter = 5 * (1 / 64 + 1 / repeats) ** 0.5
+
+    mean = after.mean(axis=(1, 2, 3))
+    assert (
+        np.abs(mean - z[f"{name}/mean"][:, s]) <= scatter * z[f"{name}/mean_sd"][:, s] + 0.1
+    ).all()
+    mse, wanted = ((after - before) ** 2).mean(axis=(2, 3, 4)), z[f"{name}/mse"][:, s]
+    off = np.abs(mse.mean(axis=1) - wanted.mean(axis=1))
+    assert (off <= scatter * wanted.std(axis=1) + 0.01 * wanted.mean(axis=1)).all()
+
+    spread = (after.var(axis=1, ddof=1).mean(axis=(1, 2))) ** 0.5
+    np.testing.assert_allclose(spread, z[f"{name}/pix_std_rms"][:, s], rtol=SPREAD.get(name, 0.03))
+    across = [((after[:, :, :, 1:] - after[:, :, :, :-1]) ** 2).mean(axis=(1, 2, 3, 4))]
+    across += [((after[:, :, 1:] - after[:, :, :-1]) ** 2).mean(axis=(1, 2, 3, 4))]
+    np.testing.assert_allclose(
+        np.stack(across, 1), z[f"{name}/grad"][:, s], rtol=GRAD.get(name, 0.04)
+    )
+    rest = after - after.mean(axis=1, keepdims=True)
+    corr = np.stack([correlations(each) for each in rest])
+    np.testing.assert_allclose(corr, z[f"{name}/corr"][:, s], atol=CORR.get(name, 0.04))
+    for image in range(6):
+        recorded = z[f"{name}/hist"][image, s]
+        found = np.histogram(after[image] - before[image], np.arange(33) * 16 - 256)[0]
+        apart = np.abs(found / found.sum() - recorded / recorded.sum()).sum() / 2
+        assert apart <= HIST.get(name, 0.01), f"{name} {image}: {apart:.4f}"
+
+
+def correlations(rest: Any) -> list[float]:
+    """Of residuals (n, h, w, c): neighbours across, down; red with green, green with blue."""
+    pairs = [(rest[:, :, 1:], rest[:, :, :-1]), (rest[:, 1:], rest[:, :-1])]
+    pairs += [(rest[..., 0], rest[..., 1]), (rest[..., 1], rest[..., 2])]
+    return [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in pairs]
+
+
+@pytest.mark.parametrize("severity", [1, 3, 5])
+@sizes
+def test_frost_of_our_own_is_about_as_strong(side: int, severity: int) -> None:
+    z, repeats = golden(side), 128 if side == 32 else 24
+    after = own(side, "frost", severity, repeats)
+    mean = after.mean(axis=(1, 2, 3))
+    assert np.abs(mean - z["frost/mean"][:, severity - 1]).max() <= 20
+    mse = ((after - clean(side)[:, None]) ** 2).mean(axis=(1, 2, 3, 4))
+    ratio = mse / z["frost/mse"][:, severity - 1].mean(axis=1)
+    assert (ratio > 0.5).all() and (ratio < 2).all(), ratio

@@ -7,7 +7,14 @@ from jaxtyping import Float64, Int64, UInt8
 
 from squint.evaluate.corruptions.blur import motion_blur
 from squint.evaluate.corruptions.draws import Draws
-from squint.evaluate.corruptions.pixels import Bytes, enlarge, gaussian_blur, to_bytes, unit
+from squint.evaluate.corruptions.pixels import (
+    Bytes,
+    enlarge,
+    gaussian_blur,
+    gaussian_taps,
+    to_bytes,
+    unit,
+)
 
 Layer = Float64[np.ndarray, "n s s"]
 Texture = UInt8[np.ndarray, "height width 3"]
@@ -40,7 +47,7 @@ def snow(images: Bytes, noise: Layer, angle: Float64[np.ndarray, " n"], how: Sno
     flakes = to_bytes(np.where(flakes < how.threshold, 0.0, flakes))
     layer = unit(motion_blur(flakes, angle, how.radius, how.sigma))[..., None]  # (n, s, s, 1)
     x = unit(images).astype(np.float32)
-    gray = x @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # (n, s, s)
+    gray = 0.299 * x[..., 0] + 0.587 * x[..., 1] + 0.114 * x[..., 2]  # (n, s, s)
     white = np.maximum(x, gray[..., None] * 1.5 + 0.5)
     return to_bytes(how.weight * x + (1 - how.weight) * white + layer + layer[:, ::-1, ::-1])
 
@@ -83,8 +90,11 @@ def frost_texture(
     light = np.zeros(scales.shape[:3])
     for number, (sigma, share) in enumerate(_FROST_SCALES):
         # 32 px are meant to show as much frost as the photographs shrunk to a fifth
-        layer = gaussian_blur(scales[..., number], sigma if side > 32 else sigma / 5)
-        light += share**0.5 * layer / max(float(layer.std()), 1e-9)
+        sigma = sigma if side > 32 else sigma / 5
+        blurred = gaussian_blur(scales[..., number], sigma)
+        # white noise of variance 1 has this standard deviation after two blurs of one axis
+        left = float((gaussian_taps(sigma, int(4 * sigma + 0.5)) ** 2).sum())
+        light += share**0.5 / left * blurred
     x = 0.98 * light[..., None] + 0.2 * tint  # (n, s, s, 3)
     mean = np.array(_FROST_COLOURS, dtype=np.float64)[colour, None, None]
     return np.clip(mean + np.array(_FROST_SPREAD) * x, 0, 255).astype(np.uint8)
