@@ -32,6 +32,24 @@ def test_c_byol_baseline_official(case: golden.Case) -> None:
     torch.testing.assert_close(hidden.grad, case["grad_hidden"], rtol=1e-9, atol=1e-13)
 
 
+def _raw(case: golden.Case) -> bool:
+    return case.name.startswith("byol") and not case.settings["hidden_norm"]
+
+
+@pytest.mark.parametrize("case", golden.cases("cvr_byol", _raw))
+def test_c_byol_baseline_without_normalisation(case: golden.Case) -> None:
+    """|p - t|^2 = |p|^2 + |t|^2 - |p| |t| (2 - r), r our regression of the row alone."""
+    hidden = case["hidden"].requires_grad_()
+    raw = []
+    for p, t in zip(*hidden.chunk(2), strict=True):
+        r = cosine_regression(p[None], t[None])
+        raw.append(p.square().sum() + t.square().sum() - p.norm() * t.norm() * (2 - r))
+    loss = case.settings["weight"] * torch.stack(raw).mean()
+    torch.testing.assert_close(loss, case["loss"], rtol=1e-9, atol=0)
+    loss.backward()
+    torch.testing.assert_close(hidden.grad, case["grad_hidden"], rtol=1e-9, atol=1e-11)
+
+
 def test_is_two_minus_two_cosines() -> None:
     p, t = torch.randn(2, 8, 5, dtype=torch.float64)
     expected = 2 - 2 * F.cosine_similarity(p, t).mean()
