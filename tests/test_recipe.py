@@ -113,5 +113,7 @@ def test_no_field_takes_a_value_of_another_kind(path: str, value: object) -> Non
         return  # any text is a name; the encoder room refuses unknown ones
     if path == "train.device" and value == "?":
         return
+    if path == "optim.decay_epochs" and value == []:
+        return  # none is what it has already
     with pytest.raises(RecipeError):
         Recipe().override({path: value})
