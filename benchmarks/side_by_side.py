@@ -1,0 +1,207 @@
+"""Several ways to do the same thing, timed in turn in one process, reported as ratios.
+
+A shared machine slows down and speeds up by tens of per cent within seconds. So every round runs
+each case once, in a new order, and ratios are taken within rounds: what slows one slows all. The
+table has the median over rounds and the range that holds the middle half of them.
+
+    options = side_by_side.options(__doc__)
+    timings = side_by_side.measure([Case("ours", ours, items=512), ...], seconds=options.seconds)
+    side_by_side.report("views_small", [Section("32 px", timings, against="lightly")], options)
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+TURN_SECONDS = 0.2
+"""A turn repeats a case until about this long, so that the clock's own error does not count."""
+
+LEAST_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to do it: a call without arguments that leaves nothing undone when it returns."""
+
+    name: str
+    run: Callable[[], object]
+    items: float = 1
+    """What one call works on: images, samples. 1: the table gives milliseconds per call."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call of one case, one number per round; none if it could not run."""
+
+    name: str
+    items: float
+    seconds: tuple[float, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table: cases of one comparison, and the case that all others are compared with."""
+
+    title: str
+    timings: Sequence[Timing]
+    against: str
+    notes: dict[str, str] = field(default_factory=dict)
+    """By case name, for a last column."""
+
+
+def options(description: str | None, **more: object) -> argparse.Namespace:
+    """The flags all benchmarks share; `more` are further flags with their default values."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute instead of a good figure")
+    parser.add_argument("--seconds", type=float, help="time per comparison; default 60, quick 8")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; default 1")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/NAME.md")
+    for name, default in more.items():
+        kind = type(default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+    chosen = parser.parse_args()
+    if chosen.seconds is None:
+        chosen.seconds = 8.0 if chosen.quick else 60.0
+    _set_threads(chosen.threads)
+    return chosen
+
+
+def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:
+    """Time the cases in turn for about so many seconds, at least five rounds.
+
+    A case that raises is reported as such and left out of the rounds.
+    """
+    repeats, failures = {}, {}
+    for case in cases:
+        try:
+            case.run()  # caches, compilers and allocators warm up
+            repeats[case.name] = max(1, round(TURN_SECONDS / _seconds(case, 1)))
+        except Exception as error:  # a peer may fail in any way; the others still count
+            failures[case.name] = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+    running = [case for case in cases if case.name in repeats]
+    taken: dict[str, list[float]] = {case.name: [] for case in running}
+    order, shuffle = list(running), random.Random(0)
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while running and (rounds < LEAST_ROUNDS or time.perf_counter() < end):
+        shuffle.shuffle(order)
+        for case in order:
+            taken[case.name].append(_seconds(case, repeats[case.name]))
+        rounds += 1
+    return [
+        Timing(case.name, case.items, tuple(taken.get(case.name, ())), failures.get(case.name, ""))
+        for case in cases
+    ]
+
+
+def ratio(timings: Sequence[Timing], name: str, against: str) -> tuple[float, float, float]:
+    """How many times faster `name` is than `against` per item: median, and the middle half."""
+    by_name = {timing.name: timing for timing in timings}
+    ours, theirs = by_name[name], by_name[against]
+    factors = [
+        (slow / theirs.items) / (fast / ours.items)
+        for fast, slow in zip(ours.seconds, theirs.seconds, strict=True)
+    ]
+    low, middle, high = statistics.quantiles(factors, n=4)
+    return middle, low, high
+
+
+def peak_mebibytes(code: str) -> float:
+    """Memory a piece of Python adds to its process at its worst, in MiB, measured in a new process.
+
+    Args:
+        code: two parts divided by a line `# ---`: what is there before, and what is measured.
+    """
+    before, measured = code.split("# ---\n")
+    peak = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", before + peak + measured + "\n" + peak],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, last = (int(line) for line in done.stdout.split()[-2:])
+    return (last - first) / 1024
+
+
+def report(name: str, sections: Sequence[Section], chosen: argparse.Namespace) -> None:
+    """Print the tables and, if asked, write them to benchmarks/results/NAME.md."""
+    text = "\n\n".join([f"# {name}", machine(), *(table(section) for section in sections)]) + "\n"
+    print(text)
+    if chosen.write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text)
+
+
+def table(section: Section) -> str:
+    """One comparison as a Markdown table."""
+    per_item = any(timing.items != 1 for timing in section.timings)
+    unit = "per second" if per_item else "ms"
+    lines = [
+        f"## {section.title}",
+        "",
+        f"| | {unit} | times {section.against} | middle half of rounds | |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for timing in section.timings:
+        note = section.notes.get(timing.name, "")
+        if not timing.seconds:
+            lines.append(f"| {timing.name} | – | – | – | {timing.failure or 'not run'} |")
+            continue
+        typical = statistics.median(timing.seconds)
+        value = f"{timing.items / typical:,.0f}" if per_item else f"{1e3 * typical:,.2f}"
+        with contextlib.suppress(KeyError, ValueError):
+            middle, low, high = ratio(section.timings, timing.name, section.against)
+            note = f"| {middle:.2f} | {low:.2f} to {high:.2f} | {note}"
+        lines.append(f"| {timing.name} | {value} {note or '| – | – | '} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Date, processor, cores, versions and command: where the figures come from."""
+    import torch
+
+    command = " ".join(
+        ["python", *(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv))]
+    )
+    return (
+        f"{datetime.date.today()}, {_processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, "
+        f"Python {platform.python_version()}; `{command}`"
+    )
+
+
+def _seconds(case: Case, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        case.run()
+    return (time.perf_counter() - start) / repeats
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
