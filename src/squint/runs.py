@@ -6,6 +6,7 @@ metrics.jsonl        one object a line
 checkpoints/last.pt  everything needed to go on; step-*.pt when asked
 encoder.safetensors  the backbone alone, with encoder.json beside it
 evaluation.json      every number with its protocol
+figures/             pictures of it, each light and dark
 quarantine.txt       images that could not be read
 """
 
@@ -38,6 +39,7 @@ _OURS = (
     "encoder.safetensors",
     "encoder.json",
     "evaluation.json",
+    "figures",
     "quarantine.txt",
     "report.html",
 )
