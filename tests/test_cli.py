@@ -224,3 +224,14 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     command = f"set -o pipefail; {sys.executable} -u -m squint recipes | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in done.stderr and "recipe" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("verb", ["recipes", "--help"])
+def test_output_that_can_not_be_written_is_one_sentence(verb: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "squint", verb], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == f"squint {verb}: No space left on device\n"

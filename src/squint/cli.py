@@ -4,6 +4,7 @@ torch is imported inside the verbs, after flags, recipe, source and --out have b
 a typing mistake is answered at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NA
 USER_ERROR = 2
 """Exit status when the user can mend it."""
 
+_DISK_SAYS_NO = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Full or not ours to write: the user's to mend. Any other OSError is a mistake of ours."""
+
 Flags = TypeVar("Flags")
 
 
@@ -48,19 +52,14 @@ def main(arguments: Sequence[str]) -> int:
         "evaluate": _evaluate,
         "recipes": _recipes,
     }
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if arguments[0] == "--version":
-        from squint import __version__
-
-        print(f"squint {__version__}")
-        return 0
-    verb, *rest = arguments
+    known = tuple(verbs)
+    verbs |= dict.fromkeys(("-h", "--help", "help"), _usage) | {"--version": _version}
+    verb, *rest = arguments or ["--help"]
     try:
         if verb not in verbs:
-            raise RunError(f"{verb!r} is not a verb: it must be one of {', '.join(verbs)}.")
+            raise RunError(f"{verb!r} is not a verb: it must be one of {', '.join(known)}.")
         verbs[verb](rest)
+        sys.stdout.flush()  # what can't be written is known here, not at exit
     except SquintError as error:
         print(f"squint {verb}: {error}", file=sys.stderr)
         return USER_ERROR
@@ -68,11 +67,33 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\nsquint {verb}: {interrupt or 'stopped'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
     except BrokenPipeError:  # the reader has seen enough: `squint recipes | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        _drop_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _DISK_SAYS_NO:
+            raise
+        _drop_output()
+        where = f": {error.filename}" if error.filename else ""
+        print(f"squint {verb}: {error.strerror}{where}", file=sys.stderr)
+        return USER_ERROR
     except SystemExit as done:  # tyro has printed help (0) or what is wrong with a flag (2)
         return int(done.code or 0)
     return 0
+
+
+def _drop_output() -> None:
+    """Let what Python still wants to write to standard output at exit go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage(_: list[str]) -> None:
+    print(USAGE)
+
+
+def _version(_: list[str]) -> None:
+    from squint import __version__
+
+    print(f"squint {__version__}")
 
 
 def _demo(arguments: list[str]) -> None:
