@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from squint.errors import RunError, SquintError
 
@@ -184,6 +184,8 @@ def _resume(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     import tyro
 
+    from squint.evaluate.options import Options, Protocol
+
     @dataclass(frozen=True)
     class EvaluateFlags:
         """Measure a run's encoder; writes evaluation.json and prints a table."""
@@ -192,10 +194,11 @@ def _evaluate(arguments: list[str]) -> None:
         """Run folder."""
         data: str = ""
         """Images with labels, if not those it was trained on."""
-        protocols: tuple[Literal["knn", "linear", "compression"], ...] = ("knn", "linear")
+        protocols: tuple[Protocol, ...] = ("knn", "linear")
         """What to measure."""
         device: str = "auto"
         """auto, cpu, cuda, cuda:1, mps."""
+        options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
     flags = _parse(EvaluateFlags, arguments, verb="evaluate")
     from squint.data import open_source
@@ -207,7 +210,9 @@ def _evaluate(arguments: list[str]) -> None:
     from squint.evaluate.protocols import evaluate
     from squint.evaluate.table import show
 
-    table = evaluate(run.path, data=images, protocols=flags.protocols, device=flags.device)
+    table = evaluate(
+        run, data=images, protocols=flags.protocols, device=flags.device, options=flags.options
+    )
     show(table)
 
 

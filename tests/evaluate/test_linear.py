@@ -111,3 +111,15 @@ def test_errors():
         linear_probe(x, y, x, y, strengths=(0.0,))
     with pytest.raises(RecipeError, match="held_out"):
         linear_probe(x, y, x, y, held_out=1.0)
+
+
+def test_weight_and_bias_read_raw_features_and_classes_keep_their_numbers():
+    (x, y), (x_test, y_test) = classes(1, 200), classes(2, 200)
+    x, x_test = 3 * x + 5, 3 * x_test + 5
+    moved = [
+        torch.where(each > 0, each + 2, each) for each in (y, y_test)
+    ]  # classes 1, 2 are absent
+    for train, test in ((y, y_test), moved):
+        probe = linear_probe(x, train, x_test, test)
+        logits = x_test @ probe.weight.T + probe.bias
+        assert (logits.argmax(dim=1) == test).double().mean().item() == pytest.approx(probe.top1)

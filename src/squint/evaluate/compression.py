@@ -6,12 +6,16 @@ trained with; for a plain one it is a stated convention that puts both on one ax
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from squint import methods
 from squint.compression import CEB
+from squint.errors import CheckpointError
+from squint.evaluate.bench import Bench
+from squint.evaluate.inputs import view_pairs
 from squint.methods import Method
 from squint.ops import contrast
 from squint.shapes import Image
@@ -20,6 +24,8 @@ KAPPA_E = 1024.0
 """Concentration of the channel for methods that have none (that of C-SimCLR)."""
 KAPPA_B = 10.0
 """Concentration of the backward encoder for methods that have none and no temperature either."""
+IMAGES = 2_000
+"""Held-out images that are measured."""
 
 
 class Compression(NamedTuple):
@@ -31,6 +37,28 @@ class Compression(NamedTuple):
     """I(Y;Z), lower bound by contrast with the other images of the batch."""
     info_cap_nats: float
     """The most the bound can show: the log of the number of candidates."""
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: rate and information of a run's code on held-out images."""
+    run = bench.run("compression")
+    method = methods.build(run.recipe)
+    try:
+        method.load_state_dict(run.state()["method"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{run.checkpoint} does not fit its recipe: {error}") from None
+    method.to(bench.device)
+    channel = channel_of(method)
+    pairs = view_pairs(bench.parts.test, run.recipe.views, device=bench.device, limit=IMAGES)
+    outcome = measure(method, pairs, channel=channel)
+    protocol = (
+        f"projector codes of two training views of up to {IMAGES} images, evaluation "
+        f"mode, seed 0; e(z|x) = vMF(kappa_e = {channel.kappa_e:g}), b(z|y) = vMF(kappa_b = "
+        f"{channel.kappa_b:g}); rate in closed form, information by contrast with the codes "
+        f"given in a batch, at most {outcome.info_cap_nats:.2f} nats"
+    )
+    values = outcome._asdict().items()
+    return {name: bench.entry({"trained": value}, protocol) for name, value in values}
 
 
 @torch.no_grad()

@@ -5,13 +5,39 @@ weight exp(cosine / temperature). Nothing is trained, nothing is chosen on the t
 Accuracies are shares, 0 to 1.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from squint.errors import DataError, RecipeError
+from squint.evaluate.bench import Bench
 from squint.evaluate.labels import Labels, require
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: `knn_top1` of the test part among the train part."""
+    options = bench.options.knn
+    values = {
+        which: knn_top1(
+            *bench.features(which)[0],
+            *bench.features(which)[1],
+            k=options.k,
+            temperature=options.temperature,
+            num_classes=bench.classes,
+            device=bench.device,
+        )
+        for which in bench.kinds
+    }
+    protocol = knn_protocol(
+        k=options.k,
+        temperature=options.temperature,
+        bank_images=len(bench.features()[0].labels),
+        leave_one_out=False,
+    )
+    return {"knn_top1": bench.entry(values, protocol)}
 
 
 def knn_top1(

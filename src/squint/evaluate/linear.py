@@ -8,7 +8,8 @@ of train, then all of train is fitted with it. Test images decide nothing.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from squint.errors import DataError, RecipeError
+from squint.evaluate.bench import Bench, Which
 from squint.evaluate.labels import Labels, require
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -29,6 +31,25 @@ _MAX_ITERATIONS = 200
 _ONE_THREAD_BELOW = 1e9
 """Multiply-adds per pass under which threads cost more than they save: on two busy cores 45,000 x
 256 features and 10 classes took 3 s with one thread and 56 s with two."""
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: `linear_probe` fitted on the train part, counted on the test part."""
+    probes = {which: probe_of(bench, which) for which in bench.kinds}
+    values = {which: probe.top1 for which, probe in probes.items()}
+    trained = probes["trained"]
+    entry = bench.entry(values, trained.protocol, strength=trained.strength)
+    return {"linear_top1": entry}
+
+
+def probe_of(bench: Bench, which: Which = "trained") -> "LinearProbe":
+    """The fitted probe, shared by all protocols that read features linearly."""
+
+    def fit() -> LinearProbe:
+        train, test = bench.features(which)
+        return linear_probe(*train, *test)
+
+    return bench.once(("linear", which), fit)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +64,10 @@ class LinearProbe:
     """Share right on the held-out part of train, per strength, in the order of the protocol."""
     converged: bool
     """Whether the last fit met its tolerance before the iteration limit."""
+    weight: Float[Tensor, "classes f"] = field(compare=False)
+    """Of raw features: logits are features @ weight.T + bias, row i for class i."""
+    bias: Float[Tensor, " classes"] = field(compare=False)
+    """-inf for a number below the highest that is no class of train."""
     protocol: str
     """All that decides the number, in one line."""
 
@@ -84,7 +109,8 @@ def linear_probe(
             f"None of the {len(y)} train images can be held out to choose the strength: every "
             "class has one image only. Give at least two of some class, or use kNN."
         )
-    x, x_test = _standardised(train_features, test_features)
+    mean, scale = _standardisation(train_features)
+    x, x_test = (((part - mean) * scale).numpy() for part in (train_features, test_features))
     strongest_first = sorted(strengths, reverse=True)
     with threadpool_limits(_threads(x, y)):
         path = _fit_path(x[fit_rows], y[fit_rows], strongest_first)
@@ -92,7 +118,10 @@ def linear_probe(
         chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
         final = _fit(x, y, strongest_first[chosen], path[chosen])
         top1 = float(final.score(x_test, y_test))
+    weight, bias = _head(final, mean, scale)
     return LinearProbe(
+        weight=weight,
+        bias=bias,
         top1=top1,
         strength=strongest_first[chosen],
         held_out_top1=tuple(scores),
@@ -147,13 +176,30 @@ def _fit(
         return model.fit(x, y)
 
 
-def _standardised(train: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Both by train's mean and deviation; a dimension that is constant in train becomes 0."""
+def _standardisation(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation per dimension, (f,); the latter is 0 where train is constant."""
     variance, mean = torch.var_mean(train.float(), dim=0, correction=0)  # (f,) each
     std = variance.sqrt()
     varies = std > 1e-6 * mean.abs()
-    scale = torch.where(varies, 1 / std, torch.zeros_like(std))
-    return ((train - mean) * scale).numpy(), ((test - mean) * scale).numpy()
+    return mean, torch.where(varies, 1 / std, torch.zeros_like(std))
+
+
+def _head(model: LogisticRegression, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of raw features, one row per class number."""
+    coef, intercept = (
+        torch.from_numpy(np.asarray(part)).float() for part in (model.coef_, model.intercept_)
+    )
+    if len(coef) == 1:  # two classes: the logit of the second, that of the first is 0
+        coef, intercept = (
+            torch.cat([torch.zeros_like(coef), coef]),
+            torch.cat([torch.zeros(1), intercept]),
+        )
+    classes = torch.from_numpy(np.asarray(model.classes_))
+    weight = torch.zeros(int(classes.max()) + 1, coef.shape[1])
+    bias = torch.full((len(weight),), -torch.inf)
+    weight[classes] = coef * scale  # (classes, f)
+    bias[classes] = intercept - coef @ (mean * scale)
+    return weight, bias
 
 
 def _threads(x: np.ndarray, y: np.ndarray) -> int | None:

@@ -19,16 +19,23 @@ def show(table: Mapping[str, Any]) -> None:
     """Print one run's results with the protocol behind each."""
     results = table["results"]
     grid = Table(
-        title=f"{table['run']}: {table['recipe']} on {table['data']}, step {table['step']}"
+        title=f"{table['run']}: {table['recipe']} on {table['data']}"
+        + (f", step {table['step']}" if "step" in table else "")
     )
     grid.add_column("measured")
     grid.add_column("this run", justify="right")
     grid.add_column("random encoder", justify="right")
     for name, entry in results.items():
         random = _text(name, entry["random"]) if "random" in entry else ""
-        grid.add_row(_TITLES.get(name, name), _text(name, entry["value"]), random)
+        value = _text(name, entry["value"])
+        if "interval" in entry:
+            value += f" ± {_text(name, entry['interval'])}"
+        grid.add_row(_TITLES.get(name, name), value, random)
     console = Console(highlight=False)
     console.print(grid)
+    for name, entry in results.items():
+        if "table" in entry:
+            console.print(_grid(name, entry["table"]))
     for protocol, names in _protocols(results).items():
         console.print(f"{', '.join(names)}: {protocol}", soft_wrap=True, markup=False)
 
@@ -45,6 +52,17 @@ def side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> None:
         values = (_text(name, table["results"][name]["value"]) for table in tables.values())
         grid.add_row(_TITLES.get(name, name), random, *values)
     Console(highlight=False).print(grid)
+
+
+def _grid(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """The numbers behind one result, as rows and columns; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    grid = Table("", title=_TITLES.get(name, name))
+    for column in columns:
+        grid.add_column(column, justify="right")
+    for title, row in rows.items():
+        grid.add_row(title, *(_text(name, row[c]) if c in row else "" for c in columns))
+    return grid
 
 
 def _text(name: str, value: float) -> str:

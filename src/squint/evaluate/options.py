@@ -1,0 +1,58 @@
+"""Settings of the protocols: one frozen dataclass each, checked when it is made.
+
+A protocol reads its own from `bench.options` and writes whatever decides its number into its
+protocol string. Nothing here imports torch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from squint.errors import RecipeError
+
+Protocol = Literal[
+    "knn",
+    "linear",
+    "compression",
+]
+"""Names of the protocols, the keys of `protocols.PROTOCOLS`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KNNOptions:
+    """Weighted k-nearest-neighbour vote."""
+
+    k: int = 200
+    """Neighbours that vote."""
+    temperature: float = 0.1
+    """Votes weigh exp(cosine / temperature)."""
+
+    def __post_init__(self) -> None:
+        at_least("knn.k", self.k, 1)
+        above_zero("knn.temperature", self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """Settings of all protocols."""
+
+    knn: KNNOptions = field(default_factory=KNNOptions)
+
+
+def at_least(name: str, value: float | int, least: float | int) -> None:
+    """Refuse a setting below the least.
+
+    Raises:
+        RecipeError: with the setting's name and value.
+    """
+    if not value >= least:
+        raise RecipeError(f"{name}={value:g} must be at least {least:g}.")
+
+
+def above_zero(name: str, value: float | int) -> None:
+    """Refuse a setting that is 0 or negative.
+
+    Raises:
+        RecipeError: with the setting's name and value.
+    """
+    if not value > 0:
+        raise RecipeError(f"{name}={value:g} must be above 0.")
