@@ -27,7 +27,7 @@ bench: .venv/ready
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml setup.py constraints.txt $(wildcard src/squint/native/*.[ch])
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev

@@ -1,0 +1,87 @@
+"""Kernels in C for what torch does slowly on a CPU; optional at install and at run time.
+
+The library is compiled with the package where there is a C compiler (setup.py) and loaded with
+ctypes, which releases the interpreter's lock during a call. Without it everything works, slower.
+"""
+
+import ctypes
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+from squint.errors import RunError
+
+PATH = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
+"""Where the library is, if it was built."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The loaded kernels; None where they were not built or cannot be loaded."""
+    try:
+        return ctypes.CDLL(str(PATH))
+    except OSError:
+        return None
+
+
+def demand() -> ctypes.CDLL:
+    """The loaded kernels.
+
+    Raises:
+        RunError: They were not built.
+    """
+    kernels = library()
+    if kernels is None:
+        raise RunError(
+            f"Squint's native kernels are not there ({PATH} is missing or does not load). They "
+            "are compiled when Squint is installed: install a C compiler (gcc or clang) and "
+            "install Squint again, or do without them."
+        )
+    return kernels
+
+
+def check(code: int) -> None:
+    """Raises what a kernel's return value stands for.
+
+    Raises:
+        MemoryError: There was no room for its scratch memory.
+    """
+    if code:
+        raise MemoryError("a native kernel found no room for its scratch memory")
+
+
+class Images(ctypes.Structure):
+    """8-bit pixels anywhere in memory; see squint.h."""
+
+    _fields_ = (
+        ("pixels", ctypes.c_void_p),
+        ("image_stride", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("pixel_stride", ctypes.c_int64),
+        ("channels", ctypes.c_int32),
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+    )
+
+
+class Window(ctypes.Structure):
+    """Part of an image, in its pixels."""
+
+    _fields_ = (
+        ("top", ctypes.c_double),
+        ("left", ctypes.c_double),
+        ("height", ctypes.c_double),
+        ("width", ctypes.c_double),
+    )
+
+
+class Crop(ctypes.Structure):
+    """Where uint8 results go."""
+
+    _fields_ = (
+        ("pixels", ctypes.c_void_p),
+        ("channel_stride", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("pixel_stride", ctypes.c_int64),
+    )

@@ -1,0 +1,52 @@
+/* What the kernels share. Plain C11 and the standard library: no Python.h, no threads, no state.
+ *
+ * The Python package loads the library with ctypes, which gives the interpreter's lock away
+ * during a call; threads are the caller's, one range of a batch each. Functions that can fail
+ * return 0, or a negative Error. Names are those of squint/views. */
+#ifndef SQUINT_H
+#define SQUINT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* One object file serves every x86-64: the loader takes the clone that suits the processor.
+ * Helpers are inlined into the clones, which is why they are static and in headers. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_CPU \
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_CPU
+#endif
+
+enum Error { NO_MEMORY = -1 };
+
+/* 8-bit pixels anywhere in memory; strides are in bytes. Either planar (pixel_stride 1) or
+ * interleaved (channel_stride 1, pixel_stride = channels). */
+typedef struct {
+    const uint8_t *pixels;
+    int64_t image_stride, channel_stride, row_stride, pixel_stride;
+    int32_t channels, height, width;
+} Images;
+
+/* Part of an image, in its pixels; fractions where a JPEG was decoded at a reduced scale. */
+typedef struct {
+    double top, left, height, width;
+} Window;
+
+/* Where uint8 results go; strides in bytes, any. */
+typedef struct {
+    uint8_t *pixels;
+    int64_t channel_stride, row_stride, pixel_stride;
+} Crop;
+
+/* Cuts `window` out of the first of `image` and resizes it to size x size with antialiasing,
+ * bilinear (0) or bicubic (1), rounded to whole grey levels and cut off at 0 and 255.
+ * Source pixels outside the window are never read, except one where it holds the centre
+ * of none. */
+EXPORT int squint_crop_resize(const Images *image, const Window *window, int32_t flip,
+                              int32_t size, int32_t bicubic, const Crop *target);
+
+#endif
