@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ HELD_OUT = 0.2
 """Share of the images that is tested where the source has no test split."""
 BATCH = 500
 """Images that pass through an encoder at once."""
+
+Shown = TypeVar("Shown")
 
 _THREADS = 8
 _TEST_SPLITS = ("test", "val", "valid", "validation")
@@ -101,15 +103,42 @@ def view_pairs(
     last whole batch are not shown, and an unreadable one is black.
     """
     two_views = TwoViews(views, seed=0)
+    yield from shown(
+        images,
+        limit=limit,
+        whole=lambda pixels, rows: two_views(pixels.to(device), rows, 0),
+        crop=lambda image, row: two_views.crops(image, row, 0),
+        finish=lambda crops, rows: two_views.finish(crops.to(device), rows, 0),
+    )
+
+
+def shown(
+    images: Images,
+    *,
+    limit: int,
+    whole: Callable[[Tensor, Tensor], Shown],
+    crop: Callable[[Tensor, int], Tensor],
+    finish: Callable[[Tensor, Tensor], Shown],
+) -> Iterator[Shown]:
+    """Something made of every batch of at most `limit` images; see `view_pairs` for which.
+
+    Args:
+        images: a source.
+        limit: images, chosen at random if there are more.
+        whole: makes it of pixels (n, c, h, w) and their numbers (n,), where images are small.
+        crop: else, the first step for one image (c, h, w) and its number, in threads.
+        finish: and the rest for a batch of crops and their numbers.
+    """
     stock = _stock(images, limit)
+    size = min(BATCH, len(stock.images))
     if stock.pixels is not None:
         for rows, pixels in _from_memory(stock):
-            if len(rows) == min(BATCH, len(stock.images)):
-                yield two_views(pixels.to(device), rows, 0)
+            if len(rows) == size:
+                yield whole(pixels, rows)
         return
-    for rows, crops, _ in _from_files(stock, lambda image, row: two_views.crops(image, row, 0)):
-        if len(rows) == min(BATCH, len(stock.images)):
-            yield two_views.finish(crops.to(device), rows, 0)
+    for rows, crops, _ in _from_files(stock, crop):
+        if len(rows) == size:
+            yield finish(crops, rows)
 
 
 class _Stock(NamedTuple):

@@ -1,0 +1,150 @@
+"""Backward encoders fitted after the fact, so that any encoder can be given a rate.
+
+A compressed method learns b(z|y) while it trains. A plain or foreign encoder has none, and the
+best one is found for it afterwards: b(z|y) = vMF(n(head(y)), kappa_b) with the head and kappa_b of
+maximum likelihood under e(z|x) = vMF(h, kappa_e). With kappa_e given, the expected log-likelihood
+depends on the head through the mean cosine c of h and n(head(y)) alone: the head maximises c, and
+then kappa_b solves A(kappa_b) = A(kappa_e) c. Of all functions of y the direction of E[h|y] has the
+largest c, so that least squares is where the fit begins.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from squint.compression import information
+from squint.ops import vmf
+
+HeadKind = Literal["linear", "mlp"]
+
+EPOCHS = 40
+"""Passes of the fit over its pairs; the best on held-out pairs is kept."""
+
+_BATCH = 256
+_LR = 3e-3
+_HELD_OUT = 0.1
+_RIDGES = (1e-4, 1e-2, 1.0)
+"""Strengths of the least squares tried, in units of the mean variance of y."""
+
+
+class BackwardEncoder(nn.Module):
+    """Mean direction of b(z|y) from the direction of the other view; starts as the identity.
+
+    Args:
+        dim: of both directions.
+        kind: linear: W y + c. mlp: the same plus one hidden layer of twice the width.
+    """
+
+    def __init__(self, dim: int, kind: HeadKind = "linear") -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.hidden = None
+        if kind == "mlp":
+            out = nn.Linear(2 * dim, dim)
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)
+            self.hidden = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), out)
+
+    def forward(self, y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Unit rows."""
+        mean = self.linear(y)
+        if self.hidden is not None:
+            mean = mean + self.hidden(y)
+        return F.normalize(mean, dim=1)
+
+
+class Fit(NamedTuple):
+    """A fitted backward encoder."""
+
+    encoder: BackwardEncoder
+    kappa_b: float
+    """Concentration of maximum likelihood on the pairs of the fit."""
+    cosine: float
+    """Mean cosine of h and the encoder's direction on the pairs of the fit."""
+    epoch: int
+    """Passes after which held-out pairs were predicted best; 0 is where the fit began."""
+
+
+def fit_backward(
+    y: Float[Tensor, "n d"],
+    h: Float[Tensor, "n d"],
+    *,
+    kappa_e: float,
+    kind: HeadKind = "linear",
+    epochs: int = EPOCHS,
+    seed: int = 0,
+) -> Fit:
+    """The backward encoder that predicts h best from y, and its concentration.
+
+    From the identity or least squares, by Adam on the mean cosine; a tenth of the pairs says where
+    to begin and when to stop. torch's own generators are left alone.
+
+    Args:
+        y: unit directions of the other view.
+        h: unit directions to be predicted; the means of e(z|x).
+        kappa_e: concentration of e(z|x).
+        kind: of the head.
+        epochs: passes over the pairs.
+        seed: of order, held-out pairs and first weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(y), generator=generator).to(y.device)
+    held = shuffled[: max(1, round(_HELD_OUT * len(y)))]
+    fitted = shuffled[len(held) :] if len(y) > 1 else shuffled
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = BackwardEncoder(y.shape[1], kind).to(y.device, y.dtype)
+    _begin(encoder, y[fitted], h[fitted], y[held], h[held])
+    best, best_cosine, best_epoch = _weights(encoder), _cosine(encoder, y[held], h[held]), 0
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=_LR)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for epoch in range(1, epochs + 1):
+        order = fitted[torch.randperm(len(fitted), generator=generator).to(y.device)]
+        for rows in order.split(_BATCH):
+            _climb(encoder, optimizer, y[rows], h[rows])
+        schedule.step()
+        if (cosine := _cosine(encoder, y[held], h[held])) > best_cosine:
+            best, best_cosine, best_epoch = _weights(encoder), cosine, epoch
+    encoder.load_state_dict(best)
+    cosine = _cosine(encoder, y[fitted], h[fitted])
+    resultant = float(vmf.mean_resultant(kappa_e, y.shape[1])) * cosine
+    kappa_b = information.concentration(resultant, y.shape[1])
+    return Fit(encoder.eval().requires_grad_(False), kappa_b, cosine, best_epoch)
+
+
+@torch.no_grad()
+def _begin(encoder: BackwardEncoder, y: Tensor, h: Tensor, y_held: Tensor, h_held: Tensor) -> None:
+    """Least squares into the linear part, where it predicts held-out pairs better than before."""
+    ones = torch.cat([y, torch.ones_like(y[:, :1])], dim=1).double()  # (n, d + 1)
+    square, product = ones.T @ ones, ones.T @ h.double()
+    unit = torch.eye(len(square), dtype=square.dtype, device=y.device) * square.diagonal().mean()
+    best, best_cosine = _weights(encoder), _cosine(encoder, y_held, h_held)
+    for ridge in _RIDGES:
+        solution = torch.linalg.solve(square + ridge * unit, product).to(y.dtype)  # (d + 1, d)
+        encoder.linear.weight.copy_(solution[:-1].T)
+        encoder.linear.bias.copy_(solution[-1])
+        if (cosine := _cosine(encoder, y_held, h_held)) > best_cosine:
+            best, best_cosine = _weights(encoder), cosine
+    encoder.load_state_dict(best)
+
+
+@torch.enable_grad()
+def _climb(encoder: nn.Module, optimizer: torch.optim.Optimizer, y: Tensor, h: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss = -(encoder(y) * h).sum(dim=1).mean()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+@torch.no_grad()
+def _cosine(encoder: nn.Module, y: Tensor, h: Tensor) -> float:
+    return (encoder(y) * h).sum(dim=1).mean().item()
+
+
+def _weights(encoder: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in encoder.state_dict().items()}

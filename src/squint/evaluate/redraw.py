@@ -1,0 +1,110 @@
+"""Pairs of views that differ in one augmentation alone.
+
+Both views of a pair follow the same recipe, of the first or of the second view, and share every
+random number but those of one augmentation, which is drawn anew for the second (epoch 1 in place
+of epoch 0, seed 0). What a code pays for such a pair, beyond what it pays for two equal views, is
+what that augmentation costs it.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from squint import shapes
+from squint.data import Images
+from squint.evaluate.inputs import shown
+from squint.shapes import Image, Rows
+from squint.views import TwoViews
+from squint.views.apply import apply, apply_look
+from squint.views.draw import Box, Look, draw_box, draw_look
+from squint.views.recipes import View, ViewsConfig
+from squint.views.two_views import normalise
+
+Pair = tuple[Image, Image]
+
+NOTHING, EVERYTHING = "nothing", "everything"
+
+_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "flip": ("flip",),
+        "jitter": ("jitter", "brightness", "contrast", "saturation", "hue", "order"),
+        "gray": ("gray",),
+        "blur": ("blur", "sigma"),
+        "solarize": ("solarize",),
+    }
+)
+"""Fields of `Look` that belong to each augmentation; the crop has the box."""
+
+
+def augmentations(views: ViewsConfig) -> tuple[str, ...]:
+    """Those that can happen in one of the two views, in the order of application."""
+    return tuple(
+        name
+        for name in ("crop", *_FIELDS)
+        if any(_can_happen(name, view) for view in (views.first, views.second))
+    )
+
+
+def redrawn_pairs(
+    images: Images, views: ViewsConfig, *, device: torch.device, limit: int
+) -> Iterator[dict[str, Pair]]:
+    """For every batch, the pairs by what was drawn anew: nothing, each augmentation, everything.
+
+    With two recipes the batch comes twice, once in each. Batches as in `view_pairs`.
+    """
+    numbers: tuple[shapes.View, ...] = (0,) if views.first == views.second else (0, 1)
+    for number in numbers:
+        view = views.first if number == 0 else views.second
+        maker = _Maker(views, view, number, device)
+        yield from shown(
+            images, limit=limit, whole=maker.whole, crop=maker.crop, finish=maker.finish
+        )
+
+
+class _Maker:
+    """Makes the pairs of a batch from pixels, or from crops that worker threads made."""
+
+    def __init__(
+        self, views: ViewsConfig, view: View, number: shapes.View, device: torch.device
+    ) -> None:
+        self._views, self._view, self._number, self._device = views, view, number, device
+        self._two_views = TwoViews(views, seed=0)
+
+    def whole(self, pixels: Tensor, rows: Rows) -> dict[str, Pair]:
+        """Pairs of packed images."""
+        images = pixels.to(self._device).float().div_(255)
+        height, width = images.shape[2:]
+        boxes = [
+            draw_box(
+                self._view.crop,
+                rows,
+                seed=0,
+                epoch=epoch,
+                view_number=self._number,
+                height=height,
+                width=width,
+            )
+            for epoch in (0, 1)
+        ]
+
+        def show(new_box: bool, look: Look) -> Image:
+            box = Box(*(side.to(self._device) for side in boxes[new_box]))
+            return self._apply(images, box, look)
+
+        return self._pairs(rows, show)
+
+    def crop(self, image: Tensor, row: int) -> Tensor:
+        """Both crops of one image, (2, c, s, s)."""
+        crops = [self._two_views.crops(image, row, epoch)[self._number] for epoch in (0, 1)]
+        return torch.stack(crops)
+
+    def finish(self, crops: Tensor, rows: Rows) -> dict[str, Pair]:
+        """Pairs of images already cropped."""
+        images = crops.to(self._device).float().div_(255)  # (n, 2, c, s, s)
+
+        def show(new_box: bool, look: Look) -> Image:
+            return self._done(apply_look(images[:, int(new_box)], look, self._view))
+
+        return self._pairs(rows, show)
