@@ -36,19 +36,23 @@ class BackwardEncoder(nn.Module):
     Args:
         dim: of both directions.
         kind: linear: W y + c. mlp: the same plus one hidden layer of twice the width.
+        generator: draws the hidden layer.
     """
 
-    def __init__(self, dim: int, kind: HeadKind = "linear") -> None:
+    def __init__(
+        self, dim: int, kind: HeadKind = "linear", *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, dim)
         nn.init.eye_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.hidden = None
         if kind == "mlp":
-            out = nn.Linear(2 * dim, dim)
-            nn.init.zeros_(out.weight)
-            nn.init.zeros_(out.bias)
-            self.hidden = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), out)
+            first, last = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
+            nn.init.normal_(first.weight, generator=generator)  # y is a unit row
+            for silent in (first.bias, last.weight, last.bias):
+                nn.init.zeros_(silent)
+            self.hidden = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Unit rows."""
@@ -96,16 +100,17 @@ def fit_backward(
     shuffled = torch.randperm(len(y), generator=generator).to(y.device)
     held = shuffled[: max(1, round(_HELD_OUT * len(y)))]
     fitted = shuffled[len(held) :] if len(y) > 1 else shuffled
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = BackwardEncoder(y.shape[1], kind).to(y.device, y.dtype)
+    state = torch.get_rng_state()
+    encoder = BackwardEncoder(y.shape[1], kind, generator=generator).to(y.device, y.dtype)
+    torch.set_rng_state(state)  # layers draw from it although their weights are replaced
     _begin(encoder, y[fitted], h[fitted], y[held], h[held])
     best, best_cosine, best_epoch = _weights(encoder), _cosine(encoder, y[held], h[held]), 0
     optimizer = torch.optim.Adam(encoder.parameters(), lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for epoch in range(1, epochs + 1):
         order = fitted[torch.randperm(len(fitted), generator=generator).to(y.device)]
-        for rows in order.split(_BATCH):
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
             _climb(encoder, optimizer, y[rows], h[rows])
         schedule.step()
         if (cosine := _cosine(encoder, y[held], h[held])) > best_cosine:
@@ -125,7 +130,7 @@ def _begin(encoder: BackwardEncoder, y: Tensor, h: Tensor, y_held: Tensor, h_hel
     unit = torch.eye(len(square), dtype=square.dtype, device=y.device) * square.diagonal().mean()
     best, best_cosine = _weights(encoder), _cosine(encoder, y_held, h_held)
     for ridge in _RIDGES:
-        solution = torch.linalg.solve(square + ridge * unit, product).to(y.dtype)  # (d + 1, d)
+        solution = ((square + ridge * unit).inverse() @ product).to(y.dtype)  # (d + 1, d)
         encoder.linear.weight.copy_(solution[:-1].T)
         encoder.linear.bias.copy_(solution[-1])
         if (cosine := _cosine(encoder, y_held, h_held)) > best_cosine:

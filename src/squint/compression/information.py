@@ -83,9 +83,10 @@ def contrast_info(
     """
     values: list[Tensor] = []
     candidates = at_least_float32(candidates)
-    for part, row in zip(z.split(_ROWS), own.split(_ROWS), strict=True):
-        logits = kappa * (part.to(candidates.dtype) @ candidates.T)  # (_ROWS, k)
-        right = logits.gather(1, row[:, None]).squeeze(1)
+    for start in range(0, len(z), _ROWS):
+        part = z[start : start + _ROWS].to(candidates.dtype)
+        logits = kappa * (part @ candidates.T)  # (_ROWS, k)
+        right = logits.gather(1, own[start : start + _ROWS, None]).squeeze(1)
         values.append(right - logits.logsumexp(dim=1) + cap(len(candidates)))
     return torch.cat(values)
 

@@ -39,7 +39,7 @@ def extract(
     encoder.to(device)
     result = torch.empty(0)
     done = 0
-    with _evaluation_mode(encoder):
+    with evaluation_mode(encoder):
         for images in batches:
             features = _forward(encoder, images, device, autocast)
             if not done:
@@ -67,7 +67,7 @@ def _forward(
 
 
 @contextmanager
-def _evaluation_mode(encoder: nn.Module) -> Iterator[None]:
+def evaluation_mode(encoder: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards the former mode of every module on its own."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()

@@ -13,6 +13,8 @@ Protocol = Literal[
     "knn",
     "linear",
     "compression",
+    "fitted",
+    "augmentations",
 ]
 """Names of the protocols, the keys of `protocols.PROTOCOLS`."""
 
@@ -32,10 +34,24 @@ class KNNOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FittedOptions:
+    """The channel that is fitted to any encoder after the fact."""
+
+    kappa_e: float = 1024.0
+    """Concentration of e(z|x) around the direction of the features."""
+    head: Literal["linear", "mlp"] = "linear"
+    """From the other view's direction to the mean of b(z|y)."""
+
+    def __post_init__(self) -> None:
+        above_zero("fitted.kappa_e", self.kappa_e)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
     knn: KNNOptions = field(default_factory=KNNOptions)
+    fitted: FittedOptions = field(default_factory=FittedOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:

@@ -18,7 +18,7 @@ import torch
 from squint import runs
 from squint.data import Images, open_source
 from squint.errors import RunError
-from squint.evaluate import compression, knn, linear
+from squint.evaluate import augmentations, compression, knn, linear
 from squint.evaluate.bench import Bench
 from squint.evaluate.options import Options
 from squint.evaluate.subject import open_subject
@@ -32,6 +32,8 @@ PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "knn": knn.measured,
     "linear": linear.measured,
     "compression": compression.measured,
+    "fitted": compression.fitted,
+    "augmentations": augmentations.measured,
 }
 
 

@@ -6,7 +6,7 @@ of epoch 0, seed 0). What a code pays for such a pair, beyond what it pays for t
 what that augmentation costs it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -18,7 +18,7 @@ from squint.evaluate.inputs import shown
 from squint.shapes import Image, Rows
 from squint.views import TwoViews
 from squint.views.apply import apply, apply_look
-from squint.views.draw import Box, Look, draw_box, draw_look
+from squint.views.draw import Look, Params, draw, draw_look
 from squint.views.recipes import View, ViewsConfig
 from squint.views.two_views import normalise
 
@@ -69,42 +69,75 @@ class _Maker:
     def __init__(
         self, views: ViewsConfig, view: View, number: shapes.View, device: torch.device
     ) -> None:
-        self._views, self._view, self._number, self._device = views, view, number, device
+        self._views, self._view, self._device = views, view, device
+        self._number: shapes.View = number
         self._two_views = TwoViews(views, seed=0)
 
+    @torch.no_grad()
     def whole(self, pixels: Tensor, rows: Rows) -> dict[str, Pair]:
         """Pairs of packed images."""
         images = pixels.to(self._device).float().div_(255)
         height, width = images.shape[2:]
-        boxes = [
-            draw_box(
-                self._view.crop,
+        old, new = (
+            draw(
+                self._view,
                 rows,
                 seed=0,
                 epoch=epoch,
                 view_number=self._number,
                 height=height,
                 width=width,
-            )
+            ).to(self._device)
             for epoch in (0, 1)
-        ]
+        )
 
-        def show(new_box: bool, look: Look) -> Image:
-            box = Box(*(side.to(self._device) for side in boxes[new_box]))
-            return self._apply(images, box, look)
+        def show(new_crop: bool, look: Look) -> Image:
+            params = Params(new.box if new_crop else old.box, look)
+            return apply(images, params, self._view, self._views.size)
 
-        return self._pairs(rows, show)
+        return self._pairs(old.look, new.look, show)
 
     def crop(self, image: Tensor, row: int) -> Tensor:
-        """Both crops of one image, (2, c, s, s)."""
+        """The old and the new crop of one image, (2, c, s, s)."""
         crops = [self._two_views.crops(image, row, epoch)[self._number] for epoch in (0, 1)]
         return torch.stack(crops)
 
+    @torch.no_grad()
     def finish(self, crops: Tensor, rows: Rows) -> dict[str, Pair]:
         """Pairs of images already cropped."""
         images = crops.to(self._device).float().div_(255)  # (n, 2, c, s, s)
+        old, new = (
+            draw_look(self._view, rows, seed=0, epoch=epoch, view_number=self._number).to(
+                self._device
+            )
+            for epoch in (0, 1)
+        )
 
-        def show(new_box: bool, look: Look) -> Image:
-            return self._done(apply_look(images[:, int(new_box)], look, self._view))
+        def show(new_crop: bool, look: Look) -> Image:
+            return apply_look(images[:, int(new_crop)], look, self._view)
 
-        return self._pairs(rows, show)
+        return self._pairs(old, new, show)
+
+    def _pairs(self, old: Look, new: Look, show: Callable[[bool, Look], Image]) -> dict[str, Pair]:
+        def finished(new_crop: bool, look: Look) -> Image:
+            return normalise(show(new_crop, look), self._views)
+
+        first = finished(False, old)
+        pairs = {NOTHING: (first, first)}
+        for name in augmentations(self._views):
+            fields = {field: getattr(new, field) for field in _FIELDS.get(name, ())}
+            pairs[name] = first, finished(name == "crop", old._replace(**fields))
+        return pairs | {EVERYTHING: (first, finished(True, new))}
+
+
+def _can_happen(name: str, view: View) -> bool:
+    jitter = view.jitter
+    return {
+        "crop": True,
+        "flip": view.flip > 0,
+        "jitter": jitter.probability > 0
+        and any((jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)),
+        "gray": view.gray > 0,
+        "blur": view.blur.probability > 0,
+        "solarize": view.solarize > 0,
+    }[name]

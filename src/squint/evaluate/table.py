@@ -12,6 +12,11 @@ _TITLES = {
     "rate_nats": "rate I(X;Z|Y), nats",
     "info_nats": "information I(Y;Z), nats",
     "info_cap_nats": "  its cap, nats",
+    "fitted_rate_nats": "rate of features, b fitted, nats",
+    "fitted_info_nats": "information of features, b fitted, nats",
+    "fitted_info_cap_nats": "  its cap, nats",
+    "augmentation_nats": "cost of all augmentations, nats",
+    "augmentation_features_nats": "cost of all augmentations, features, nats",
 }
 
 

@@ -1,0 +1,104 @@
+"""Which augmentation costs how many nats.
+
+The cost of an augmentation is the rate of views that differ in it alone, less the rate of two
+equal views (see `redraw`): what the code keeps of that augmentation, although the other view does
+not know it. Costs are means over images and over the recipes of both views. They don't add up to
+that of everything at once: augmentations hide each other, and rates are not linear.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from squint.compression import CEB, information
+from squint.evaluate import compression, figures
+from squint.evaluate.bench import Bench
+from squint.evaluate.compression import Pairs
+from squint.evaluate.features import evaluation_mode
+from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
+from squint.shapes import Image
+from squint.views.recipes import ViewsConfig
+
+IMAGES = 500
+"""Held-out images that are measured."""
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: cost of each augmentation in the code and in the features."""
+    fit = compression.feature_fit(bench, "trained")
+    kappa_e = bench.options.fitted.kappa_e
+    encoder = bench.module("trained").to(bench.device)
+    code = compression.feature_coder(bench, "trained")
+
+    def features(views: tuple[Image, Image]) -> Pairs:
+        first, second = (encoder(view).float() for view in views)
+        return compression.directed(code((first, second)), fit)
+
+    channel = compression.channel_of_fit(fit, kappa_e)
+    costs = {"features": _costs(bench, bench.views, features, encoder, channel)}
+    said = f"features: {compression.said(channel)}, head fitted as in the protocol fitted"
+    if bench.subject.run is not None:
+        method = compression.method_of(bench, "augmentations")
+        coder = compression.coder_of(method)
+        views = bench.subject.run.recipe.views
+        costs = {"code": _costs(bench, views, coder.pairs, method, coder.channel)} | costs
+        said = f"code: {compression.said(coder.channel)}; {said}"
+    protocol = (
+        f"closed-form rate of two training views of up to {IMAGES} held-out images which share all "
+        "random numbers but those of one augmentation, less the rate of two equal views; mean "
+        f"over both views' recipes, evaluation mode, seed 0; {said}"
+    )
+    table = {name: {kind: cost[name] for kind, cost in costs.items()} for name in costs["features"]}
+    kinds = {"code": "augmentation_nats", "features": "augmentation_features_nats"}
+    entries = {
+        kinds[kind]: bench.entry({"trained": cost[EVERYTHING]}, protocol)
+        for kind, cost in costs.items()
+    }
+    entries[next(iter(entries))]["table"] = table
+    draw(bench, table)
+    return entries
+
+
+def draw(bench: Bench, table: Mapping[str, Mapping[str, float]]) -> None:
+    """Bars, augmentation by augmentation."""
+    kinds = list(next(iter(table.values())))
+    names = list(table)
+
+    def bars(axes: Any, theme: figures.Theme) -> None:
+        height = 0.8 / len(kinds)
+        for number, kind in enumerate(kinds):
+            places = [row + height * (number - (len(kinds) - 1) / 2) for row in range(len(names))]
+            values = [table[name][kind] for name in names]
+            axes.barh(places, values, 0.92 * height, color=theme.series[number], label=kind)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        axes.set_xlabel("nats per image beyond two equal views")
+        axes.set_title(f"What each augmentation costs, {bench.subject.title}")
+        if len(kinds) > 1:
+            axes.legend()
+
+    figures.save(bars, bench.subject.out.parent / figures.FOLDER, "augmentations")
+
+
+@torch.no_grad()
+def _costs(
+    bench: Bench,
+    views: ViewsConfig,
+    pairs_of: Callable[[tuple[Image, Image]], Pairs],
+    module: nn.Module,
+    channel: CEB,
+) -> dict[str, float]:
+    """Nats beyond two equal views, by what was drawn anew."""
+    rates: dict[str, list[Tensor]] = {}
+    batches = redrawn_pairs(bench.parts.test, views, device=bench.device, limit=IMAGES)
+    with evaluation_mode(module):
+        for batch in batches:
+            for name, pair in batch.items():
+                for h, y in pairs_of(pair):
+                    rate = information.rate(h, y, channel.kappa_of(h), channel.kappa_b)
+                    rates.setdefault(name, []).append(rate)
+    means = {name: torch.cat(values).mean().item() for name, values in rates.items()}
+    return {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}
