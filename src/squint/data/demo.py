@@ -32,6 +32,9 @@ VERSION = 1
 """Raise it with any change to the pictures: caches are keyed by it."""
 TRAIN, TEST = 5_000, 1_000
 
+CIRCULAR = ("hue", "ground_hue", "rotation", "light", "texture_angle", "texture_phase")
+"""Factors for which 0 and 1 are the same."""
+
 _BLOCK = 16
 _RANGES: dict[str, tuple[float, float]] = {
     "hue": (0.0, 1.0),

@@ -23,7 +23,15 @@ from torch import nn
 
 from squint.data import Images
 from squint.errors import RunError
-from squint.evaluate.inputs import Halves, Labelled, halves, labelled_features
+from squint.evaluate.inputs import (
+    Halves,
+    Labelled,
+    Seen,
+    check_labels,
+    halves,
+    labelled,
+    seen_features,
+)
 from squint.evaluate.options import Options
 from squint.evaluate.subject import Subject
 from squint.interop.encoder import PretrainedEncoder, build
@@ -93,15 +101,23 @@ class Bench:
 
     def features(self, which: Which = "trained") -> tuple[Labelled, Labelled]:
         """Features of the evaluation view of the train and test part, with their labels."""
-        return self.once(("features", which), lambda: self._features(which))
+        for part in self.parts[:2]:
+            check_labels(part)
+        train, test = self.seen(which)
+        return labelled(train), labelled(test)
 
-    def _features(self, which: Which) -> tuple[Labelled, Labelled]:
-        module = self.module(which)
-        train, test = (
-            labelled_features(module, part, self.views, device=self.device)
-            for part in self.parts[:2]
-        )
-        return train, test
+    def seen(self, which: Which = "trained") -> tuple[Seen, Seen]:
+        """Features of the evaluation view of the train and test part, with or without labels."""
+
+        def made() -> tuple[Seen, Seen]:
+            module = self.module(which)
+            train, test = (
+                seen_features(module, part, self.views, device=self.device)
+                for part in self.parts[:2]
+            )
+            return train, test
+
+        return self.once(("features", which), made)
 
     def once(self, key: object, make: Callable[[], Value]) -> Value:
         """What `make` gives, made at the first call with this key and kept."""

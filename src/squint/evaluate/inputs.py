@@ -59,6 +59,13 @@ class Labelled(NamedTuple):
     labels: Int[Tensor, " k"]
 
 
+class Seen(NamedTuple):
+    """Features of the readable images, and these."""
+
+    features: Float[Tensor, "k f"]
+    images: Images
+
+
 def labelled_features(
     encoder: nn.Module,
     images: Images,
@@ -72,11 +79,44 @@ def labelled_features(
     Raises:
         DataError: the images have no labels, or too many can't be read.
     """
+    check_labels(images)
+    seen = seen_features(encoder, images, views, device=device, limit=limit)
+    return labelled(seen)
+
+
+def check_labels(images: Images) -> None:
+    """Refuse images without labels.
+
+    Raises:
+        DataError: some image has none.
+    """
     if images.labels is None:
         raise DataError(
             f"{images.name} has no labels, and accuracy needs them. Sort the images into one "
             "folder per class, or give a labelled source with --data."
         )
+
+
+def labelled(seen: Seen) -> Labelled:
+    """Features and labels of images that all have one."""
+    labels = seen.images.labels
+    assert labels is not None, "see check_labels"
+    return Labelled(seen.features, torch.from_numpy(labels))
+
+
+def seen_features(
+    encoder: nn.Module,
+    images: Images,
+    views: ViewsConfig,
+    *,
+    device: torch.device,
+    limit: int | None = None,
+) -> Seen:
+    """As `labelled_features`, for images with or without labels.
+
+    Raises:
+        DataError: too many can't be read.
+    """
     stock = _stock(images, limit)
     transform = eval_view(views)
     readable = torch.ones(len(stock.images), dtype=torch.bool)
@@ -90,8 +130,9 @@ def labelled_features(
             yield views_of_images
 
     features = extract(encoder, batches(), count=len(stock.images), device=device)
-    labels = torch.from_numpy(stock.images.labels)
-    return Labelled(features[readable], labels[readable])
+    if readable.all():
+        return Seen(features, stock.images)
+    return Seen(features[readable], stock.images.select(readable.numpy().nonzero()[0]))
 
 
 def view_pairs(

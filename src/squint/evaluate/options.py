@@ -15,6 +15,7 @@ Protocol = Literal[
     "compression",
     "fitted",
     "augmentations",
+    "nuisance",
 ]
 """Names of the protocols, the keys of `protocols.PROTOCOLS`."""
 
@@ -47,11 +48,23 @@ class FittedOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NuisanceOptions:
+    """What is recorded of each image beside its label."""
+
+    attributes: str = ""
+    """A .csv whose first column is the image's path in the source, the others what is known of it;
+    a heading may end in :number, :turns or :category. Without one, what the source records."""
+    content: tuple[str, ...] = ()
+    """Attributes that are content like the label, not nuisance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
     knn: KNNOptions = field(default_factory=KNNOptions)
     fitted: FittedOptions = field(default_factory=FittedOptions)
+    nuisance: NuisanceOptions = field(default_factory=NuisanceOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:

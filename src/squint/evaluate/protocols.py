@@ -18,7 +18,7 @@ import torch
 from squint import runs
 from squint.data import Images, open_source
 from squint.errors import RunError
-from squint.evaluate import augmentations, compression, knn, linear
+from squint.evaluate import augmentations, compression, knn, linear, nuisance
 from squint.evaluate.bench import Bench
 from squint.evaluate.options import Options
 from squint.evaluate.subject import open_subject
@@ -34,6 +34,7 @@ PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "compression": compression.measured,
     "fitted": compression.fitted,
     "augmentations": augmentations.measured,
+    "nuisance": nuisance.measured,
 }
 
 

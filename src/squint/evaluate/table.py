@@ -15,6 +15,8 @@ _TITLES = {
     "fitted_rate_nats": "rate of features, b fitted, nats",
     "fitted_info_nats": "information of features, b fitted, nats",
     "fitted_info_cap_nats": "  its cap, nats",
+    "content_readable": "content readable by a linear probe",
+    "nuisance_readable": "nuisance readable by a linear probe",
     "augmentation_nats": "cost of all augmentations, nats",
     "augmentation_features_nats": "cost of all augmentations, features, nats",
 }
