@@ -30,6 +30,7 @@ BELOW = {
 BELOW["evaluate"] = set(BELOW) - {"presets"}
 BELOW["train"] = set(BELOW)
 BELOW["demo"] = set(BELOW)
+BELOW["sweep"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it
 

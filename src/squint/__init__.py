@@ -14,10 +14,20 @@ if TYPE_CHECKING:
     from squint.interop.encoder import load as load_encoder
     from squint.presets import recipe
     from squint.runs import Run
+    from squint.sweep import sweep
     from squint.train.pretrain import pretrain, resume
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Run", "__version__", "evaluate", "load_encoder", "pretrain", "recipe", "resume"]
+__all__ = [
+    "Run",
+    "__version__",
+    "evaluate",
+    "load_encoder",
+    "pretrain",
+    "recipe",
+    "resume",
+    "sweep",
+]
 
 _HOMES = {
     "evaluate": ("squint.evaluate.protocols", "evaluate"),
@@ -25,6 +35,7 @@ _HOMES = {
     "pretrain": ("squint.train.pretrain", "pretrain"),
     "recipe": ("squint.presets", "recipe"),
     "resume": ("squint.train.pretrain", "resume"),
+    "sweep": ("squint.sweep", "sweep"),
     "Run": ("squint.runs", "Run"),
 }
 _ROOMS = ("compression", "data", "methods", "nn", "ops", "train", "views")
@@ -40,9 +51,9 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps `squint.evaluate` and `squint.recipe` the functions although rooms share the names.
+    """Keeps `squint.evaluate`, `recipe` and `sweep` the functions although rooms share the names.
 
-    Python binds a submodule to its package once it is loaded; for these two names it must not.
+    Python binds a submodule to its package once it is loaded; for these names it must not.
     `from squint.recipe import Recipe` is not affected.
     """
 

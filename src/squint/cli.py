@@ -21,6 +21,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint demo                                           SimCLR and C-SimCLR on built-in images
   squint pretrain RECIPE --data SRC --out RUN [FLAGS]   train; Ctrl-C saves and says how to go on
   squint resume RUN                                     continue exactly where it stopped
+  squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, linear probe, measured compression
   squint recipes [NAME]                                 list the recipes, or show one in full
 
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         "demo": _demo,
         "pretrain": _pretrain,
         "resume": _resume,
+        "sweep": _sweep,
         "evaluate": _evaluate,
         "recipes": _recipes,
     }
@@ -122,13 +124,7 @@ def _pretrain(arguments: list[str]) -> None:
     from squint import presets
     from squint.recipe import Recipe
 
-    if not arguments or arguments[0].startswith("-"):
-        if not {"-h", "--help"} & set(arguments):
-            raise RunError(
-                "the recipe is missing: it comes first, as in `squint pretrain simclr@tiny --data "
-                "SRC --out RUN`. `squint recipes` lists them."
-            )
-        arguments = ["simclr", "--help"]
+    arguments = _with_recipe(arguments, verb="pretrain")
     name, *rest = arguments
     preset = presets.recipe(name)
 
@@ -155,6 +151,67 @@ def _pretrain(arguments: list[str]) -> None:
     from squint.train.pretrain import pretrain
 
     pretrain(images, recipe=flags.recipe, out=flags.out, overwrite=flags.overwrite)
+
+
+def _sweep(arguments: list[str]) -> None:
+    import tyro
+
+    from squint import presets
+    from squint.evaluate.options import Options, Protocol
+    from squint.recipe import Recipe
+
+    name, *rest = _with_recipe(arguments, verb="sweep", more="--over compression.beta 0 0.1 1 ")
+    preset = presets.recipe(name)
+
+    @dataclass(frozen=True, kw_only=True)
+    class SweepFlags:
+        """Train and measure a recipe at several values of one field; goes on where it stopped."""
+
+        over: tuple[str, ...]
+        """A field and its values, as in `--over compression.beta 0 0.1 1`; plain is a value too."""
+        data: str
+        """Images, with labels where they are measured."""
+        out: Path
+        """Folder of the sweep: a run in FIELD=VALUE,seed=S each, sweep.json, figures."""
+        seeds: tuple[int, ...] = (0,)
+        """Every value is trained once with each."""
+        protocols: tuple[Protocol, ...] = ("knn", "linear", "compression", "fitted")
+        """What to measure."""
+        options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = preset
+
+    flags = _parse(SweepFlags, _long_names(rest), verb=f"sweep {name}")
+    if len(flags.over) < 2:
+        raise RunError(
+            f"--over {' '.join(flags.over)} needs a field and at least one value, as in "
+            "`--over compression.beta 0 0.1 1`."
+        )
+
+    from squint.sweep import sweep
+
+    sweep(
+        flags.data,
+        recipe=flags.recipe,
+        over=flags.over[0],
+        values=flags.over[1:],
+        out=flags.out,
+        seeds=flags.seeds,
+        protocols=flags.protocols,
+        options=flags.options,
+    )
+    print(f"Every number: {flags.out / 'sweep.json'}; pictures: {flags.out / 'figures'}")
+
+
+def _with_recipe(arguments: list[str], *, verb: str, more: str = "") -> list[str]:
+    """The arguments, which begin with a recipe; any recipe where only help is asked for."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments
+    if not {"-h", "--help"} & set(arguments):
+        raise RunError(
+            f"the recipe is missing: it comes first, as in `squint {verb} simclr@tiny {more}--data "
+            "SRC --out RUN`. `squint recipes` lists them."
+        )
+    return ["c-simclr", "--help"] if verb == "sweep" else ["simclr", "--help"]
 
 
 def _resume(arguments: list[str]) -> None:

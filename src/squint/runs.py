@@ -76,6 +76,11 @@ class Run:
         """The images this run was given, as written on the command line."""
         return self._manifest()["source"]
 
+    @property
+    def derived(self) -> dict[str, Any]:
+        """What followed from recipe and images when the run began: total_steps, images and more."""
+        return self._manifest()["derived"]
+
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []

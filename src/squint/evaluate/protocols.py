@@ -62,9 +62,7 @@ def evaluate(
     Raises:
         SquintError: no such run or protocol; no labels where accuracy is asked for.
     """
-    for protocol in protocols:
-        if protocol not in PROTOCOLS:
-            raise RunError(f"No protocol {protocol!r}: it must be one of {', '.join(PROTOCOLS)}.")
+    check_protocols(protocols)
     subject = open_subject(target)
     images = _images(subject.run, data, subject.encoder.config.in_channels)
     bench = Bench(subject, images, _device(device), options or Options())
@@ -76,6 +74,17 @@ def evaluate(
         table["results"] |= {name: entry | {"seconds": seconds} for name, entry in results.items()}
         runs.write_json(subject.out, table)
     return table
+
+
+def check_protocols(protocols: Sequence[str]) -> None:
+    """Refuse protocols that don't exist.
+
+    Raises:
+        RunError: names the known ones.
+    """
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise RunError(f"No protocol {protocol!r}: it must be one of {', '.join(PROTOCOLS)}.")
 
 
 def _images(run: Run | None, data: str | Path | Images | None, channels: int) -> Images:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_TITLES = {
+TITLES = {
     "knn_top1": "kNN top-1",
     "linear_top1": "linear top-1",
     "rate_nats": "rate I(X;Z|Y), nats",
@@ -20,6 +20,7 @@ _TITLES = {
     "augmentation_nats": "cost of all augmentations, nats",
     "augmentation_features_nats": "cost of all augmentations, features, nats",
 }
+"""What a result is called in tables and figures, by its name."""
 
 
 def show(table: Mapping[str, Any]) -> None:
@@ -33,11 +34,11 @@ def show(table: Mapping[str, Any]) -> None:
     grid.add_column("this run", justify="right")
     grid.add_column("random encoder", justify="right")
     for name, entry in results.items():
-        random = _text(name, entry["random"]) if "random" in entry else ""
-        value = _text(name, entry["value"])
+        random = text(name, entry["random"]) if "random" in entry else ""
+        value = text(name, entry["value"])
         if "interval" in entry:
-            value += f" ± {_text(name, entry['interval'])}"
-        grid.add_row(_TITLES.get(name, name), value, random)
+            value += f" ± {text(name, entry['interval'])}"
+        grid.add_row(TITLES.get(name, name), value, random)
     console = Console(highlight=False)
     console.print(grid)
     for name, entry in results.items():
@@ -55,24 +56,25 @@ def side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> None:
     for title in ("random encoder", *tables):
         grid.add_column(title, justify="right")
     for name, entry in first.items():
-        random = _text(name, entry["random"]) if "random" in entry else ""
-        values = (_text(name, table["results"][name]["value"]) for table in tables.values())
-        grid.add_row(_TITLES.get(name, name), random, *values)
+        random = text(name, entry["random"]) if "random" in entry else ""
+        values = (text(name, table["results"][name]["value"]) for table in tables.values())
+        grid.add_row(TITLES.get(name, name), random, *values)
     Console(highlight=False).print(grid)
 
 
 def _grid(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """The numbers behind one result, as rows and columns; what a row lacks stays empty."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    grid = Table("", title=_TITLES.get(name, name))
+    grid = Table("", title=TITLES.get(name, name))
     for column in columns:
         grid.add_column(column, justify="right")
     for title, row in rows.items():
-        grid.add_row(title, *(_text(name, row[c]) if c in row else "" for c in columns))
+        grid.add_row(title, *(text(name, row[c]) if c in row else "" for c in columns))
     return grid
 
 
-def _text(name: str, value: float) -> str:
+def text(name: str, value: float) -> str:
+    """A number as it is printed: shares in percent."""
     return f"{value:.1%}" if name.endswith("top1") else f"{value:.2f}"
 
 
