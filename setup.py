@@ -3,6 +3,8 @@
 Everything else about the package is in pyproject.toml.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 FLAGS = [
@@ -17,15 +19,13 @@ FLAGS = [
     "-Wno-psabi",
 ]
 
+ROOM = Path("src/squint/native")
+
 # Not a Python module: a library that squint.native loads with ctypes.
 kernels = Extension(
     "squint.native._kernels",
-    sources=["src/squint/native/resize.c"],
-    depends=[
-        "src/squint/native/squint.h",
-        "src/squint/native/resize.h",
-        "src/squint/native/workspace.h",
-    ],
+    sources=sorted(map(str, ROOM.glob("*.c"))),
+    depends=sorted(map(str, ROOM.glob("*.h"))),
     extra_compile_args=FLAGS,
     libraries=["m"],
     optional=True,

@@ -4,11 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
-
 static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
-static int32_t blocks_of(int32_t size) { return (size + LANES - 1) / LANES; }
 
 static float support(int bicubic) { return bicubic ? 2.0f : 1.0f; }
 
@@ -170,15 +167,16 @@ ALWAYS_INLINE void sum_columns(const Axis *columns, const float *line, int64_t s
         for (int32_t c = 0; c < channels; c += 3) {
             int32_t together = least(channels - c, 3);
             const float *source = line + c * plane_of_line + (first - columns->low) * step;
-            const Lanes *weight = (const Lanes *)columns->weights[block];
+            const float *weights = columns->weights[block];
             Lanes sums[3] = {{0}, {0}, {0}};
-            for (int32_t i = 0; i < count; i++, weight++, source += step) {
-                sums[0] += *weight * source[0];
-                if (together > 1) sums[1] += *weight * source[plane_of_line];
-                if (together > 2) sums[2] += *weight * source[2 * plane_of_line];
+            for (int32_t i = 0; i < count; i++, weights += LANES, source += step) {
+                Lanes weight = load(weights);
+                sums[0] += weight * source[0];
+                if (together > 1) sums[1] += weight * source[plane_of_line];
+                if (together > 2) sums[2] += weight * source[2 * plane_of_line];
             }
             for (int32_t k = 0; k < together; k++)
-                *(Lanes *)(target + (c + k) * plane + block * LANES) = sums[k];
+                store(target + (c + k) * plane + block * LANES, sums[k]);
         }
     }
 }

@@ -9,8 +9,6 @@
 #include "squint.h"
 #include "workspace.h"
 
-#define LANES 16
-
 /* Weights along one axis. */
 typedef struct {
     int32_t size;       /* target pixels */

@@ -23,6 +23,15 @@
 
 enum Error { NO_MEMORY = -1 };
 
+/* Floats that are worked on together: one AVX-512 register, two of AVX2, four of NEON. Compilers
+ * know how to split it. */
+#define LANES 16
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+ALWAYS_INLINE Lanes load(const float *x) { return *(const Lanes *)x; }
+ALWAYS_INLINE void store(float *x, Lanes lanes) { *(Lanes *)x = lanes; }
+ALWAYS_INLINE int32_t blocks_of(int32_t size) { return (size + LANES - 1) / LANES; }
+
 /* 8-bit pixels anywhere in memory; strides are in bytes. Either planar (pixel_stride 1) or
  * interleaved (channel_stride 1, pixel_stride = channels). */
 typedef struct {

@@ -45,17 +45,21 @@ def blur(
 ) -> Image:
     """Gaussian blur with one standard deviation per image, in pixels.
 
-    The kernel ends after `radius` pixels and sums to 1. Unless given, the radius is a twentieth
-    of the shorter side, as in SimCLR: 23 taps at 224 px, at least 3. The blur is linear and
-    separable: two products with a banded matrix per image.
+    The kernel ends after `radius` pixels (`blur_radius` unless given) and sums to 1. The blur is
+    linear and separable: two products with a banded matrix per image.
     """
     n, c, h, w = images.shape
     if radius is None:
-        radius = max(1, min(h, w) // 20)
+        radius = blur_radius(min(h, w))
     rows = _blur_weights(sigma, radius, h, padding)  # (n, h, h)
     columns = rows if w == h else _blur_weights(sigma, radius, w, padding)  # (n, w, w)
     x = torch.bmm(images.reshape(n, c * h, w), columns.mT).view(n, c, h, w)
     return rows[:, None] @ x  # (n, c, h, w)
+
+
+def blur_radius(side: int) -> int:
+    """A twentieth of the image's shorter side, as in SimCLR: 23 taps at 224 px, at least 3."""
+    return max(1, side // 20)
 
 
 def _blur_weights(

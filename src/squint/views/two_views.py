@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from squint import shapes
-from squint.errors import RecipeError
 from squint.shapes import Pixels, Rows
-from squint.views.apply import apply, apply_look
 from squint.views.draw import draw, draw_box, draw_look
+from squint.views.normalise import normalise
+from squint.views.paths import PathName, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
 
 Square = Float[Tensor, "n c s s"]
@@ -32,11 +32,26 @@ class TwoViews:
     """Draws and applies the two views of each image: a function of (seed, epoch, image) alone.
 
     Picklable, without state; gradients are never recorded.
+
+    Args:
+        config: The recipe of both views.
+        seed: Of every draw.
+        path: Which code makes the views (see `squint.views.paths`); all give the same.
+        memory_format: How views lie in memory.
     """
 
-    def __init__(self, config: ViewsConfig, *, seed: int):
+    def __init__(
+        self,
+        config: ViewsConfig,
+        *,
+        seed: int,
+        path: PathName = "auto",
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ):
         self.config = config
         self.seed = seed
+        self.path: PathName = path
+        self.memory_format = memory_format
 
     @torch.no_grad()
     def __call__(self, pixels: Pixels, index: Rows, epoch: int) -> tuple[Square, Square]:
@@ -50,8 +65,8 @@ class TwoViews:
         Raises:
             RecipeError: The normalisation does not fit the number of channels.
         """
-        images = pixels.float().div_(255)
-        height, width = images.shape[2:]
+        path = pick(self.path, pixels.device)
+        height, width = pixels.shape[2:]
 
         def show(view: View, number: shapes.View) -> Square:
             params = draw(
@@ -62,8 +77,8 @@ class TwoViews:
                 view_number=number,
                 height=height,
                 width=width,
-            ).to(images.device)
-            return normalise(apply(images, params, view, self.config.size), self.config)
+            ).to(pixels.device)
+            return path.apply(pixels, params, view, self.config, self.memory_format)
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
@@ -92,11 +107,12 @@ class TwoViews:
         Raises:
             RecipeError: The normalisation does not fit the number of channels.
         """
+        path = pick(self.path, crops.device)
 
         def show(view: View, number: shapes.View) -> Square:
             look = draw_look(view, index, seed=self.seed, epoch=epoch, view_number=number)
-            images = crops[:, number].float().div_(255)
-            return normalise(apply_look(images, look.to(crops.device), view), self.config)
+            look = look.to(crops.device)
+            return path.apply_look(crops[:, number], look, view, self.config, self.memory_format)
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
@@ -150,31 +166,6 @@ def eval_view(
 ) -> Callable[[UInt8[Tensor, "*n c h w"]], Float[Tensor, "*n c s s"]]:
     """The evaluation transform of a recipe, for one image `(c, h, w)` or many `(n, c, h, w)`."""
     return EvaluationView(config)
-
-
-def normalise(images: Float[Tensor, "*n c h w"], config: ViewsConfig) -> Float[Tensor, "*n c h w"]:
-    """Subtracts the recipe's mean and divides by its std, per channel; overwrites `images`.
-
-    One number serves any number of channels; of several equal ones, fewer channels use the first.
-
-    Raises:
-        RecipeError: The recipe has not one number per channel.
-    """
-    channels = images.shape[-3]
-    mean, std = config.mean, config.std
-    if len(mean) == 1:
-        mean, std = mean * channels, std * channels
-    uniform = len(set(mean)) == len(set(std)) == 1
-    if channels > len(mean) or (channels < len(mean) and not uniform):
-        raise RecipeError(
-            f"views.mean={config.mean} and views.std={config.std} have {len(mean)} numbers, the "
-            f"images {channels} channels: give one number per channel, or one number for all."
-        )
-    # in Python numbers: a tensor of them would have to be copied to the device, every time
-    for channel, (shift, scale) in enumerate(zip(mean[:channels], std, strict=False)):
-        if (shift, scale) != (0, 1):
-            images.select(-3, channel).sub_(shift).div_(scale)
-    return images
 
 
 def _resize(
