@@ -15,6 +15,7 @@ FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-signed-zeros",
+    "-ffinite-math-only",  # a comparison is then a minimum or maximum; no number here is NaN
     "-Wall",
     "-Wno-psabi",
 ]

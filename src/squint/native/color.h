@@ -82,7 +82,7 @@ ALWAYS_INLINE void hue(float *restrict r, float *restrict g, float *restrict b, 
         int is_red = value == r[i], is_green = value == g[i];
         float across = is_red ? g[i] - b[i] : is_green ? b[i] - r[i] : r[i] - g[i];
         float sixths = across / divisor + (is_red ? 0.0f : is_green ? 2.0f : 4.0f);
-        float angle = sixths / 6 + turns;
+        float angle = sixths * (1 / 6.0f) + turns;
         r[i] = clip(value - chroma * below_value(angle, red));
         g[i] = clip(value - chroma * below_value(angle, green));
         b[i] = clip(value - chroma * below_value(angle, blue));

@@ -7,6 +7,11 @@
 static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
 
+/* One channel is both. */
+static int is_interleaved(const Images *images) {
+    return images->pixel_stride == images->channels;
+}
+
 static float support(int bicubic) { return bicubic ? 2.0f : 1.0f; }
 
 /* Most source pixels that a block of targets may see: no window is longer than the side. */
@@ -26,13 +31,21 @@ static size_t axis_bytes(int32_t side, int32_t size) {
            2 * aligned((size_t)size * sizeof(int32_t)) + aligned(pool_bytes(side, size));
 }
 
-static size_t line_bytes(const Images *images) {
-    return sizeof(float) * ((size_t)images->width * images->channels + LANES);
+/* Most source rows that one target row sees. */
+static int32_t most_held(int32_t side, int32_t size) {
+    double held = 2 * support(1) * fmax((double)side / size, 1) + 3;
+    return held < side ? (int32_t)held : side;
+}
+
+/* Floats of a row of all channels, and what vectors read or write past its end. */
+static int64_t line_pitch(const Images *images) {
+    return (int64_t)(blocks_of(images->width * images->channels) + 1) * LANES;
 }
 
 size_t resize_bytes(const Images *images, int32_t size) {
+    size_t lines = 1 + (size_t)most_held(images->height, size);
     return axis_bytes(images->height, size) + axis_bytes(images->width, size) +
-           aligned(line_bytes(images));
+           aligned(lines * sizeof(float) * (size_t)line_pitch(images));
 }
 
 static void axis_open(Axis *axis, Workspace *work, int32_t side, int32_t size) {
@@ -49,7 +62,10 @@ static void axis_open(Axis *axis, Workspace *work, int32_t side, int32_t size) {
 void resize_open(Resize *resize, Workspace *work, const Images *images, int32_t size) {
     axis_open(&resize->rows, work, images->height, size);
     axis_open(&resize->columns, work, images->width, size);
-    resize->line = take(work, line_bytes(images));
+    resize->held = most_held(images->height, size);
+    resize->pitch = line_pitch(images);
+    resize->line = take(work, sizeof(float) * (size_t)((1 + resize->held) * resize->pitch));
+    resize->ring = resize->line + resize->pitch;
 }
 
 /* Centres of a block of targets, counted from the start of the window. A function of its own:
@@ -64,7 +80,7 @@ __attribute__((noinline)) static void centres(float *centre, int32_t block, int3
 
 /* Height of the filter at distance x >= 0 (bicubic: Keys 1981, a = -0.5). */
 ALWAYS_INLINE float filter(float x, int bicubic) {
-    if (!bicubic) return x < 1 ? 1 - x : 0;
+    if (!bicubic) return 1 - (x < 1 ? x : 1);
     float near = (1.5f * x - 2.5f) * x * x + 1;
     float far = ((2.5f - 0.5f * x) * x - 4) * x + 2;
     return x < 1 ? near : x < 2 ? far : 0;
@@ -105,6 +121,7 @@ ALWAYS_INLINE void weigh_block(float *weights, int32_t first, int32_t last, cons
     for (int32_t source = first; source < last; source++) {
         float *row = weights + (int64_t)(source - first) * LANES;
         float place = (float)source + 0.5f - start;
+#pragma omp simd
         for (int lane = 0; lane < LANES; lane++) {
             row[lane] = filter(fabsf(place - centre[lane]) / widening, bicubic);
             sum[lane] += row[lane];
@@ -140,21 +157,47 @@ void resize_window(Resize *resize, const Images *image, const Window *window, in
                    int bicubic) {
     resize_weights(&resize->rows, window->top, window->height, image->height, 0, bicubic);
     resize_weights(&resize->columns, window->left, window->width, image->width, flip, bicubic);
+    resize->read = resize->rows.low;
 }
 
-/* Weighted sum of the rows that target row y sees, over one run of bytes. */
-ALWAYS_INLINE void sum_rows(const Axis *rows, int32_t y, float scale, const uint8_t *pixels,
-                            int64_t row_stride, int32_t run, float *restrict line) {
-    int32_t block = y / LANES, near = rows->near[y], far = rows->far[y];
-    const float *weight = rows->weights[block] + (near - rows->first[block]) * LANES + y % LANES;
-    const uint8_t *restrict row = pixels + near * row_stride;
-    float w = *weight * scale;
-    for (int32_t i = 0; i < run; i++) line[i] = w * (float)row[i];
-    for (int32_t source = near + 1; source < far; source++) {
-        row += row_stride;
-        weight += LANES;
-        w = *weight * scale;
-        for (int32_t i = 0; i < run; i++) line[i] += w * (float)row[i];
+/* One source row of the window as floats, channels interleaved or one after the other. */
+ALWAYS_INLINE void read_row(const Images *images, const uint8_t *restrict row, int32_t run,
+                            float *restrict target) {
+    int32_t channels = images->channels;
+    if (is_interleaved(images)) {
+        for (int32_t i = 0; i < run * channels; i++) target[i] = (float)row[i];
+        return;
+    }
+    for (int32_t c = 0; c < channels; c++, row += images->channel_stride, target += run)
+        for (int32_t i = 0; i < run; i++) target[i] = (float)row[i];
+}
+
+/* Reads what target row y sees and earlier rows did not; a ring holds as many as any row sees. */
+ALWAYS_INLINE void read_rows(Resize *resize, const Images *images, const uint8_t *pixels,
+                             int32_t y) {
+    int32_t low = resize->columns.low, run = resize->columns.high - low;
+    const uint8_t *window = pixels + low * images->pixel_stride;
+    for (; resize->read < resize->rows.far[y]; resize->read++)
+        read_row(images, window + resize->read * images->row_stride, run,
+                 resize->ring + (resize->read % resize->held) * resize->pitch);
+}
+
+/* Weighted sum of the rows that target row y sees, into the line; vectors run past its end. */
+ALWAYS_INLINE void sum_rows(const Resize *resize, int32_t y, int32_t length, float scale) {
+    const Axis *rows = &resize->rows;
+    int32_t near = rows->near[y], count = rows->far[y] - near, block = y / LANES;
+    const float *weights = rows->weights[block] + (near - rows->first[block]) * LANES + y % LANES;
+    const float *start = resize->ring + (near % resize->held) * resize->pitch;
+    const float *end = resize->ring + resize->held * resize->pitch;
+    for (int32_t i = 0; i < length; i += LANES) {
+        const float *row = start;
+        Lanes sums = {0};
+        for (int32_t k = 0; k < count; k++) {
+            sums += weights[k * LANES] * load(row + i);
+            row += resize->pitch;
+            if (row == end) row = resize->ring;
+        }
+        store(resize->line + i, sums * scale);
     }
 }
 
@@ -182,20 +225,14 @@ ALWAYS_INLINE void sum_columns(const Axis *columns, const float *line, int64_t s
 }
 
 FOR_EACH_CPU
-void resize_row(const Resize *resize, const Images *images, const uint8_t *pixels, int32_t y,
+void resize_row(Resize *resize, const Images *images, const uint8_t *pixels, int32_t y,
                 float scale, float *target, int64_t plane) {
-    const Axis *rows = &resize->rows, *columns = &resize->columns;
+    const Axis *columns = &resize->columns;
     int32_t channels = images->channels, run = columns->high - columns->low;
-    const uint8_t *window = pixels + columns->low * images->pixel_stride;
-    int interleaved = images->pixel_stride == channels; /* or there is but one channel */
-    if (interleaved) {
-        sum_rows(rows, y, scale, window, images->row_stride, run * channels, resize->line);
-    } else {
-        for (int32_t c = 0; c < channels; c++)
-            sum_rows(rows, y, scale, window + c * images->channel_stride, images->row_stride, run,
-                     resize->line + c * run);
-    }
-    int64_t step = interleaved ? channels : 1, plane_of_line = interleaved ? 1 : run;
+    read_rows(resize, images, pixels, y);
+    sum_rows(resize, y, run * channels, scale);
+    int64_t step = is_interleaved(images) ? channels : 1;
+    int64_t plane_of_line = is_interleaved(images) ? 1 : run;
     if (channels == 3)
         sum_columns(columns, resize->line, step, plane_of_line, 3, target, plane);
     else

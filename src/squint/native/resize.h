@@ -20,23 +20,27 @@ typedef struct {
     float *pool;        /* where the weights lie */
 } Axis;
 
-/* Both axes and the row between the passes, for windows up to some height and width. */
+/* Both axes and the rows between the passes, for images of one size. */
 typedef struct {
     Axis rows, columns;
-    float *line; /* one target row in source columns, laid out as the source is */
+    int64_t pitch; /* floats between rows */
+    float *line;   /* one target row in source columns */
+    float *ring;   /* `held` source rows as floats; row i lies at i % held */
+    int32_t held;
+    int32_t read; /* the next source row that is not in the ring */
 } Resize;
 
 size_t resize_bytes(const Images *images, int32_t size);
 void resize_open(Resize *resize, Workspace *work, const Images *images, int32_t size);
 
-/* Weights for one window; resize_row then gives any row of the target. */
+/* Weights for one window; resize_row then gives the rows of the target, in ascending order. */
 void resize_window(Resize *resize, const Images *image, const Window *window, int flip,
                    int bicubic);
 
 /* Target row y of `pixels` (one image), as levels 0..255 times `scale`, in `channels` rows of
  * floats that lie `plane` apart, each with room for a multiple of LANES. Not cut off: bicubic
  * leaves the range a little. */
-void resize_row(const Resize *resize, const Images *images, const uint8_t *pixels, int32_t y,
+void resize_row(Resize *resize, const Images *images, const uint8_t *pixels, int32_t y,
                 float scale, float *target, int64_t plane);
 
 #endif
