@@ -289,6 +289,8 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int | Literal["auto"] = "auto"
     """Processes that decode files; small images in memory need none."""
+    views_path: Literal["auto", "native", "compiled", "reference"] = "auto"
+    """Which code makes the views; all give the same. auto: the fastest that is there."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto is bfloat16 autocast where the device has it in hardware, else float32."""
     channels_last: bool = True

@@ -81,8 +81,9 @@ ALWAYS_INLINE void pass(float *x, int64_t plane, int32_t channels, const View *v
 /* All steps. Contrast, which comes once at most, must have seen the whole image before. */
 ALWAYS_INLINE void take_steps(float *x, int64_t plane, int32_t channels, const View *view,
                               const Step *steps, int32_t count) {
-    float mean[MOST_CHANNELS];
-    double sums[MOST_CHANNELS] = {0};
+    float mean[channels];
+    double sums[channels];
+    for (int32_t c = 0; c < channels; c++) sums[c] = 0;
     int32_t before = 0;
     while (before < count && steps[before].operation != CONTRAST) before++;
     pass(x, plane, channels, view, steps, before, mean, before < count ? sums : NULL);

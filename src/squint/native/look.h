@@ -6,8 +6,6 @@
 
 enum Operation { BRIGHTNESS, CONTRAST, SATURATION, HUE, OPERATIONS }; /* numbers of Look.order */
 
-#define MOST_CHANNELS 16
-
 /* What a recipe says about every image. */
 typedef struct {
     int32_t size;           /* side of a view */

@@ -63,7 +63,12 @@ class Feed:
     """Batches of two views, from any step on; a function of (seed, step) alone."""
 
     def __init__(self, readable: Readable, recipe: Recipe, runtime: Runtime) -> None:
-        self._views = TwoViews(recipe.views, seed=recipe.train.seed)
+        self._views = TwoViews(
+            recipe.views,
+            seed=recipe.train.seed,
+            path=recipe.train.views_path,
+            memory_format=runtime.memory_format,
+        )
         self._runtime = runtime
         self._bad = readable.bad
         place: dict[str, Any] = {

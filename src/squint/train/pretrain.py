@@ -26,6 +26,7 @@ from squint.train.loop import Events, Plan, fit
 from squint.train.online import online_knn
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.signals import Interrupted, watch
+from squint.views.paths import pick
 
 
 def pretrain(
@@ -118,6 +119,7 @@ def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
 
     Made before anything is written: a recipe that can't be built leaves no folder behind.
     """
+    pick(recipe.train.views_path, runtime.device)  # says what is missing
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe)
     pieces = pieces_of(method, recipe, runtime)
@@ -295,6 +297,7 @@ def _banner(
         f"  images   {len(readable.images):,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
+        f"  views    {pick(recipe.train.views_path, runtime.device).why}\n"
         f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
         f"  length   {recipe.train.epochs:g} epochs, {plan.total_steps} steps, learning rate up to "
         f"{plan.lr:g} ({recipe.optim.name})"

@@ -132,8 +132,10 @@ def _where(
     chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
 ) -> None:
     """Overwrites the chosen images with `operation` of them, clipped to 0..1."""
-    # Counting the chosen images would stop the host until another device is done: change all.
-    change = _change_chosen if x.device.type == "cpu" else _change_all
+    # Counting the chosen images would stop the host until another device is done, and a compiler
+    # can't know their number: change all.
+    can_count = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    change = _change_chosen if can_count else _change_all
     change(chosen, x, operation, *strength)
 
 

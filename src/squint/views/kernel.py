@@ -17,13 +17,12 @@ from torch import Tensor
 
 from squint import native
 from squint.native.resize import pixels_of
-from squint.shapes import Image, Pixels
+from squint.shapes import Pixels
 from squint.views.apply import blur_radius
 from squint.views.draw import Look, Params
 from squint.views.normalise import per_channel
 from squint.views.recipes import Jitter, View, ViewsConfig
 
-MOST_CHANNELS = 16  # look.h
 _LEAST_SHARE = 16  # images that are worth a thread
 
 
@@ -41,7 +40,7 @@ def apply(
     arguments = (
         pixels_of(images),
         _Boxes(*(_array(side, torch.int64, keep) for side in box)),
-        *_recipe(look, view, config, pixels.shape[1], keep),
+        *_recipe(look, view, config, pixels.shape, config.size, keep),
     )
     return _run(native.demand().squint_apply, arguments, images, config.size, memory_format)
 
@@ -53,11 +52,18 @@ def apply_look(
     config: ViewsConfig,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Float[Tensor, "n c s s"]:
-    """`apply` after the crop, of crops that have the views' size."""
+    """`apply` after the crop, of square crops.
+
+    Raises:
+        ValueError: The crops are not square.
+    """
+    size = crops.shape[3]
+    if crops.shape[2] != size:
+        raise ValueError(f"crops of shape {tuple(crops.shape)} are not square")
     images = _readable(crops)
     keep: list[Any] = [images]
-    arguments = (pixels_of(images), *_recipe(look, view, config, crops.shape[1], keep))
-    return _run(native.demand().squint_apply_look, arguments, images, config.size, memory_format)
+    arguments = (pixels_of(images), *_recipe(look, view, config, crops.shape, size, keep))
+    return _run(native.demand().squint_apply_look, arguments, images, size, memory_format)
 
 
 def _run(
@@ -66,7 +72,7 @@ def _run(
     images: Pixels,
     size: int,
     memory_format: torch.memory_format,
-) -> Image:
+) -> Float[Tensor, "n c {size} {size}"]:
     n, channels = images.shape[:2]
     views = torch.empty(n, channels, size, size, memory_format=memory_format)
     pointers = [ctypes.byref(argument) for argument in arguments]
@@ -144,8 +150,11 @@ class _Views(ctypes.Structure):
 
 
 def _recipe(
-    look: Look, view: View, config: ViewsConfig, channels: int, keep: list[Any]
+    look: Look, view: View, config: ViewsConfig, shape: torch.Size, size: int, keep: list[Any]
 ) -> tuple[_Looks, _View]:
+    n, channels = shape[:2]
+    if len(look.flip) != n:
+        raise ValueError(f"{len(look.flip)} drawn looks do not fit {n} images")
     strengths = (look.brightness, look.contrast, look.saturation, look.hue)
     looks = _Looks(
         flip=_array(look.flip, torch.bool, keep),
@@ -159,14 +168,14 @@ def _recipe(
     )
     mean, std = zip(*per_channel(config, channels), strict=True)
     recipe = _View(
-        size=config.size,
+        size=size,
         bicubic=view.crop.interpolation == "bicubic",
         add_brightness=view.jitter.form == "byol",
         tensorflow=view.jitter.form != "torchvision",
         has_effect=(ctypes.c_int32 * 4)(*_has_effect(view.jitter)),
         gray=(2 if view.gray_before_jitter else 1) if view.gray > 0 else 0,
         blur={"zero": 1, "reflect": 2}[view.blur.padding] if view.blur.probability > 0 else 0,
-        radius=blur_radius(config.size),
+        radius=blur_radius(size),
         solarize=view.solarize > 0,
         mean=_numbers(mean, keep),
         std=_numbers(std, keep),

@@ -1,13 +1,18 @@
 """Which code makes the views: the one place that picks. All paths give the same views.
 
-`reference` is `apply`, in torch and everywhere; `native` is compiled C for pixels in memory of
-the CPU; `compiled` is the reference through torch.compile, for a GPU. They are fed the same
-drawn parameters and tested to be equal.
+`reference` is `apply`, in torch, and runs everywhere. `native` is compiled C for pixels in the
+CPU's memory. `compiled` is the reference through torch.compile, which pays on a GPU; on a CPU its
+first batch takes half a minute, and the native kernels are faster. All are fed the same drawn
+parameters and tested to be equal.
 """
 
+import os
+import shutil
+import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, NamedTuple
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -28,9 +33,26 @@ class Path(NamedTuple):
 
     name: Literal["native", "compiled", "reference"]
     why: str
-    """In a few words, for people."""
+    """The same in a few words, for people."""
     apply: Callable[[Pixels, Params, View, ViewsConfig, torch.memory_format], Image]
     apply_look: Callable[[Pixels, Look, View, ViewsConfig, torch.memory_format], Image]
+
+
+def pick(wanted: PathName, device: torch.device) -> Path:
+    """The path to take for pixels on a device; auto takes the fastest that is there.
+
+    Raises:
+        RunError: The path asked for is not there.
+    """
+    if wanted == "auto":
+        wanted = _fastest(device)
+    if wanted == "native":
+        return _native(device)
+    if wanted == "compiled":
+        return _compiled(device)
+    absent = device.type == "cpu" and native.library() is None
+    hint = " (the native kernels, which are faster, are not built)" if absent else ""
+    return Path("reference", f"reference in torch{hint}", apply, apply_look)
 
 
 def apply(
@@ -55,10 +77,70 @@ def apply_look(
     return views.contiguous(memory_format=memory_format)
 
 
+class Compiled:
+    """A function through torch.compile; where that fails, itself, and one warning."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            return self._function(*arguments)
+        try:
+            return self._compiled(*arguments)
+        except Exception as error:  # compilers fail in many ways; what is ours comes up again below
+            views = self._function(*arguments)
+            self._compiled = None
+            first_line = str(error).strip().partition("\n")[0]
+            warnings.warn(
+                f"torch.compile could not compile the views ({type(error).__name__}: {first_line}):"
+                " they are made uncompiled, which is slower and gives the same.",
+                stacklevel=2,
+            )
+            return views
+
+
+def _fastest(device: torch.device) -> Literal["native", "compiled", "reference"]:
+    if device.type == "cpu" and native.library() is not None:
+        return "native"
+    if device.type == "cuda" and not _missing_compiler(device):
+        return "compiled"
+    return "reference"
+
+
+def _native(device: torch.device) -> Path:
+    if device.type != "cpu":
+        raise RunError(
+            f"train.views_path=native makes views in the CPU's memory, the images are on {device}. "
+            "Use train.views_path auto, compiled or reference, or --device cpu."
+        )
+    native.demand()
+    return Path("native", "native kernels", kernel.apply, kernel.apply_look)
+
+
+def _compiled(device: torch.device) -> Path:
+    if missing := _missing_compiler(device):
+        raise RunError(
+            f"train.views_path=compiled needs {missing}, which is not there. Install it, or use "
+            "train.views_path auto or reference."
+        )
+    return Path(
+        "compiled",
+        "compiled by torch; the first batch waits for it",
+        _compile(apply),
+        _compile(apply_look),
+    )
+
+
 @cache
-def pick(wanted: PathName, device: torch.device) -> Path:
-    """The path to take on a device."""
-    if wanted == "native" or (wanted == "auto" and device.type == "cpu" and native.library()):
-        native.demand()
-        return Path("native", "", kernel.apply, kernel.apply_look)
-    return Path("reference", "", apply, apply_look)
+def _compile(function: Callable[..., Image]) -> Compiled:
+    return Compiled(function)
+
+
+def _missing_compiler(device: torch.device) -> str:
+    """What torch.compile lacks for a device; empty if nothing."""
+    if device.type == "cuda":
+        return "" if find_spec("triton") else "Triton (pip install triton)"
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    return "" if any(map(shutil.which, compilers)) else "a C++ compiler (g++ or clang++)"
