@@ -15,15 +15,19 @@ from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from squint import native
 from squint.errors import RunError
-from squint.shapes import Image, Pixels
+from squint.shapes import Pixels
 from squint.views import apply as reference
 from squint.views import kernel
 from squint.views.draw import Look, Params
 from squint.views.normalise import normalise
 from squint.views.recipes import View, ViewsConfig
+
+Square = Float[Tensor, "n c s s"]
 
 PathName = Literal["auto", "native", "compiled", "reference"]
 
@@ -34,8 +38,8 @@ class Path(NamedTuple):
     name: Literal["native", "compiled", "reference"]
     why: str
     """The same in a few words, for people."""
-    apply: Callable[[Pixels, Params, View, ViewsConfig, torch.memory_format], Image]
-    apply_look: Callable[[Pixels, Look, View, ViewsConfig, torch.memory_format], Image]
+    apply: Callable[[Pixels, Params, View, ViewsConfig, torch.memory_format], Square]
+    apply_look: Callable[[Pixels, Look, View, ViewsConfig, torch.memory_format], Square]
 
 
 def pick(wanted: PathName, device: torch.device) -> Path:
@@ -61,7 +65,7 @@ def apply(
     view: View,
     config: ViewsConfig,
     memory_format: torch.memory_format,
-) -> Image:
+) -> Square:
     """The reference: one normalised view of each image."""
     images = pixels.float().div_(255)
     views = normalise(reference.apply(images, params, view, config.size), config)
@@ -70,7 +74,7 @@ def apply(
 
 def apply_look(
     crops: Pixels, look: Look, view: View, config: ViewsConfig, memory_format: torch.memory_format
-) -> Image:
+) -> Square:
     """The reference, after the crop."""
     images = crops.float().div_(255)
     views = normalise(reference.apply_look(images, look, view), config)
@@ -85,6 +89,7 @@ class Compiled:
         self._compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False)
 
     def __call__(self, *arguments: Any) -> Any:
+        """The function's value."""
         if self._compiled is None:
             return self._function(*arguments)
         try:
@@ -134,7 +139,7 @@ def _compiled(device: torch.device) -> Path:
 
 
 @cache
-def _compile(function: Callable[..., Image]) -> Compiled:
+def _compile(function: Callable[..., Square]) -> Compiled:
     return Compiled(function)
 
 

@@ -17,10 +17,8 @@ from squint import shapes
 from squint.shapes import Pixels, Rows
 from squint.views.draw import draw, draw_box, draw_look
 from squint.views.normalise import normalise
-from squint.views.paths import PathName, pick
+from squint.views.paths import PathName, Square, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
-
-Square = Float[Tensor, "n c s s"]
 
 _MODE: dict[Interpolation, InterpolationMode] = {
     "bilinear": InterpolationMode.BILINEAR,
