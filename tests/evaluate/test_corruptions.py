@@ -84,8 +84,8 @@ class Replay:
     def normal(self, mean: float, std: float, *shape: int) -> Any:
         return self.state.normal(mean, std, (1, *shape))
 
-    def integers(self, low: int, high: int, *shape: int) -> Any:
-        return self.state.randint(low, high, (1, *shape))
+    def integers(self, low: int, high: Any, *shape: int) -> Any:
+        return self.state.randint(low, int(np.ravel(high)[0]), (1, *shape))
 
     def poisson(self, levels: Any, scale: float) -> Any:
         return self.state.poisson(levels / 255.0 * scale)
@@ -209,11 +209,11 @@ def test_height_maps(side: int) -> None:
 def own(side: int, name: str, severity: int, repeats: int) -> Any:
     """Corrupted by our own random numbers: (image, repeat, h, w, c)."""
     images = torch.from_numpy(np.repeat(clean(side), repeats, axis=0)).permute(0, 3, 1, 2)
-    out = corrupt(images, name, severity, rows=torch.arange(len(images)), seed=5, size_class=side)  # type: ignore[arg-type]
+    out = corrupt(images, name, severity, rows=torch.arange(len(images)), seed=5)
     return out.permute(0, 2, 3, 1).numpy().reshape(-1, repeats, side, side, 3).astype(float)
 
 
-PIXEL_NOISE = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+# Calibrated by running the authors' code again with other seeds: CORRUPTIONS.md, 64 repeats.
 SPREAD = {"impulse_noise": 0.1, "spatter": 0.2, "elastic_transform": 0.2, "fog": 0.15}
 SPREAD |= {"motion_blur": 0.35, "snow": 0.35}
 GRAD = {"impulse_noise": 0.12, "glass_blur": 0.08, "spatter": 0.08, "motion_blur": 0.25}
@@ -223,26 +223,52 @@ CORR = {"snow": 0.2, "fog": 0.02} | dict.fromkeys(
 )
 HIST = {"glass_blur": 0.015, "motion_blur": 0.05, "spatter": 0.01, "elastic_transform": 0.06}
 HIST |= {"snow": 0.12, "fog": 0.1}
+NOISE = {32: {"corr": 0.04, "hist": 0.01}, 224: {"corr": 0.01, "hist": 0.003}}
+
+OWN = [name for name in RANDOM if name != "frost"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("severity", [1, 3, 5])
-@pytest.mark.parametrize("name", [name for name in RANDOM if name != "frost"])
+@pytest.mark.parametrize(
+    "severity", [1, 3, 5, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 4))]
+)
+@pytest.mark.parametrize("name", OWN)
 def test_own_random_numbers_have_the_recorded_statistics(name: str, severity: int) -> None:
     if not (FOLDER / f"{FILES[32]}.npz").exists():
         pytest.skip(f"{FOLDER / FILES[32]}.npz is absent")
-    z, s, repeats = golden(32), severity - 1, 64
-    after, before = own(32, name, severity, repeats), clean(32)[:, None].astype(float)
-    scatter = 5 * (1 / 64 + 1 / repeats) ** 0.5
+    after = own(32, name, severity, 64)
+    check_mean_and_error(name, severity, 32, after)
+    check_statistics(name, severity, 32, after)
 
-    mean = after.mean(axis=(1, 2, 3))
-    assert (
-        np.abs(mean - z[f"{name}/mean"][:, s]) <= scatter * z[f"{name}/mean_sd"][:, s] + 0.1
-    ).all()
-    mse, wanted = ((after - before) ** 2).mean(axis=(2, 3, 4)), z[f"{name}/mse"][:, s]
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_random_numbers_on_large_images(name: str) -> None:
+    large()
+    check_mean_and_error(name, 3, 224, own(224, name, 3, 6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", OWN)
+def test_every_statistic_on_large_images(name: str, severity: int) -> None:
+    large()
+    after = own(224, name, severity, 64)
+    check_mean_and_error(name, severity, 224, after)
+    check_statistics(name, severity, 224, after)
+
+
+def check_mean_and_error(name: str, severity: int, side: int, after: Any) -> None:
+    z, s, repeats = golden(side), severity - 1, after.shape[1]
+    scatter = 5 * (1 / 64 + 1 / repeats) ** 0.5
+    off = np.abs(after.mean(axis=(1, 2, 3)) - z[f"{name}/mean"][:, s])
+    assert (off <= scatter * z[f"{name}/mean_sd"][:, s] + 0.1).all(), off.max()
+    mse = ((after - clean(side)[:, None]) ** 2).mean(axis=(2, 3, 4))
+    wanted = z[f"{name}/mse"][:, s]
     off = np.abs(mse.mean(axis=1) - wanted.mean(axis=1))
     assert (off <= scatter * wanted.std(axis=1) + 0.01 * wanted.mean(axis=1)).all()
 
+
+def check_statistics(name: str, severity: int, side: int, after: Any) -> None:
+    z, s = golden(side), severity - 1
     spread = (after.var(axis=1, ddof=1).mean(axis=(1, 2))) ** 0.5
     np.testing.assert_allclose(spread, z[f"{name}/pix_std_rms"][:, s], rtol=SPREAD.get(name, 0.03))
     across = [((after[:, :, :, 1:] - after[:, :, :, :-1]) ** 2).mean(axis=(1, 2, 3, 4))]
@@ -252,12 +278,14 @@ def test_own_random_numbers_have_the_recorded_statistics(name: str, severity: in
     )
     rest = after - after.mean(axis=1, keepdims=True)
     corr = np.stack([correlations(each) for each in rest])
-    np.testing.assert_allclose(corr, z[f"{name}/corr"][:, s], atol=CORR.get(name, 0.04))
-    for image in range(6):
+    bound = CORR.get(name, NOISE[side]["corr"])
+    np.testing.assert_allclose(corr, z[f"{name}/corr"][:, s], atol=bound)
+    for image, (found, before) in enumerate(zip(after, clean(side).astype(float), strict=True)):
         recorded = z[f"{name}/hist"][image, s]
-        found = np.histogram(after[image] - before[image], np.arange(33) * 16 - 256)[0]
-        apart = np.abs(found / found.sum() - recorded / recorded.sum()).sum() / 2
-        assert apart <= HIST.get(name, 0.01), f"{name} {image}: {apart:.4f}"
+        counts = np.histogram(found - before, np.arange(33) * 16 - 256)[0]
+        apart = np.abs(counts / counts.sum() - recorded / recorded.sum()).sum() / 2
+        bound = 0.02 if (name, side) == ("snow", 224) else HIST.get(name, NOISE[side]["hist"])
+        assert apart <= bound, f"{name} {image}: {apart:.4f}"
 
 
 def correlations(rest: Any) -> list[float]:
@@ -270,10 +298,37 @@ def correlations(rest: Any) -> list[float]:
 @pytest.mark.parametrize("severity", [1, 3, 5])
 @sizes
 def test_frost_of_our_own_is_about_as_strong(side: int, severity: int) -> None:
-    z, repeats = golden(side), 128 if side == 32 else 24
+    z, repeats = golden(side), 128 if side == 32 else 10
     after = own(side, "frost", severity, repeats)
     mean = after.mean(axis=(1, 2, 3))
     assert np.abs(mean - z["frost/mean"][:, severity - 1]).max() <= 20
     mse = ((after - clean(side)[:, None]) ** 2).mean(axis=(1, 2, 3, 4))
     ratio = mse / z["frost/mse"][:, severity - 1].mean(axis=1)
     assert (ratio > 0.5).all() and (ratio < 2).all(), ratio
+
+
+@sizes
+def test_our_frost_looks_about_like_the_photographs(side: int) -> None:
+    """Crops are ours to make up; these bounds only say that nothing is grossly off.
+
+    Over crops, the recorded means scatter by 34 to 51 levels and the deviations by 7 to 8, so
+    n crops determine them to 5 / sqrt(n) of that, which is what the first two bounds add.
+    """
+    z, count = golden(side), 600 if side == 32 else 40
+    image = torch.zeros(count, 3, side, side, dtype=torch.uint8)
+    x = corrupt(image, "frost", 5, rows=torch.arange(count), seed=2)
+    weight = CONSTANTS[side]["frost"][4][1]  # type: ignore[index]
+    crops = (x.permute(0, 2, 3, 1).numpy() + 0.5) / weight
+    scatter = 5 / count**0.5
+    mean, std = crops.mean(axis=(1, 2)), crops.std(axis=(1, 2))
+    near = {key: z[f"frost_texture/{key}"] for key in ("crop_mean", "crop_mean_sd", "crop_std")}
+    assert (np.abs(mean.mean(0) - near["crop_mean"]) < 3 + scatter * near["crop_mean_sd"]).all()
+    assert (np.abs(mean.std(0) / near["crop_mean_sd"] - 1) < 0.15 + scatter).all()
+    assert (np.abs(std.mean(0) / near["crop_std"] - 1) < 0.15 + scatter * 0.35).all()
+    rest = crops - mean[:, None, None]
+    for lag, wanted in zip((1, 2, 4, 8, 16), z["frost_texture/autocorr"], strict=True):
+        found = (rest[:, :, lag:] * rest[:, :, :-lag]).mean() / (rest**2).mean()
+        assert abs(found - wanted) < 0.12, (lag, found, wanted)
+    levels = np.histogram(crops, np.arange(33) * 8)[0] / crops.size
+    wanted = z["frost_texture/hist"] / z["frost_texture/hist"].sum()
+    assert np.abs(levels - wanted).sum() / 2 < 0.2

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from squint.errors import DataError
 from squint.evaluate.corruptions import blur, digital, noise, weather
+from squint.evaluate.corruptions.constants import size_class
 from squint.evaluate.corruptions.draws import Draws
 from squint.evaluate.corruptions.pixels import Bytes
 from squint.evaluate.corruptions.spatter import Spatter, spatter
@@ -29,6 +31,9 @@ def apply(
         strength: Its constants.
         draws: Where random numbers come from.
         textures: Pictures of frost; without any, frost is made of noise.
+
+    Raises:
+        DataError: A texture is too small to take crops of.
     """
     side = images.shape[1]
     match name:
@@ -88,18 +93,34 @@ def _power_of_two(side: int) -> int:
 
 
 def _frost_crop(draws: Draws, images: Bytes, textures: Sequence[weather.Texture]) -> Bytes:
-    """A piece of a given picture, or of frost made of noise, for each image."""
+    """A piece of a given picture, or of frost made of noise, for each image.
+
+    # differs from the released code in that all pictures given are drawn from: it draws from the
+    first five of six, of which the second and the third are the same.
+    """
     side = images.shape[1]
+    # small images are meant to show as much frost as the photographs shrunk to a fifth
+    zoom = side / 224 if size_class(side) == 224 else side / 32 / 5
     if not textures:
         colour = draws.integers(0, 5)
         scales, tint = (draws.normal(0.0, 1.0, side, side, 3) for _ in range(2))
-        return weather.frost_texture(colour, scales, tint)
+        contrast = draws.uniform(0.5, 1.5)
+        return weather.frost_texture(colour, scales, tint, contrast, zoom)
+    shrunk = [_shrunk(texture, max(1, round(1 / zoom)), side) for texture in textures]
     which = draws.integers(0, len(textures))
-    place = draws.uniform(0.0, 1.0, 2)
-    crops: list[UInt8[np.ndarray, "s s 3"]] = []
-    for number, (down, right) in zip(which, place, strict=True):
-        texture = textures[int(number)]
-        top = int(down * (texture.shape[0] - side))
-        left = int(right * (texture.shape[1] - side))
-        crops.append(texture[top : top + side, left : left + side])
-    return np.stack(crops)
+    room = np.array([shrunk[k].shape[:2] for k in which]) - side  # (n, 2)
+    rows, cols = (draws.integers(0, room[:, axis]) for axis in (0, 1))
+    places = zip(which, rows, cols, strict=True)
+    return np.stack([shrunk[k][row : row + side, col : col + side] for k, row, col in places])
+
+
+def _shrunk(texture: weather.Texture, times: int, side: int) -> UInt8[np.ndarray, "high wide 3"]:
+    """Every so many-th pixel: what bilinear sampling without anti-aliasing amounts to."""
+    small = texture[times // 2 :: times, times // 2 :: times]
+    if texture.ndim != 3 or texture.shape[2] != 3 or min(small.shape[:2]) <= side:
+        raise DataError(
+            f"A frost texture has shape {texture.shape}, but must be height x width x 3 with both "
+            f"sides above {times * (side + 1)}: crops of {side} px are taken of one pixel in "
+            f"{times}. Enlarge it."
+        )
+    return small

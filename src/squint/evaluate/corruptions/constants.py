@@ -5,10 +5,74 @@ ImageNet-C/create_c/make_cifar_c.py and make_imagenet_c.py. What each number mea
 function that takes it, in the order written here.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 SizeClass = Literal[32, 224]
-"""Side of the images in pixels, which also says whose constants are meant: CIFAR's, ImageNet's."""
+"""Side in pixels of the images that constants were chosen for: CIFAR's, ImageNet's."""
+
+LEAST_SIDE = 16
+"""Pixels; the constants mean nothing on smaller images."""
+
+Strength = tuple[Any, ...]
+"""Constants of one corruption at one severity, in the order in which its function takes them."""
+
+
+def size_class(side: int) -> SizeClass:
+    """Whose constants images of `side` pixels get: those of the size nearer in ratio."""
+    return 32 if side * side < 32 * 224 else 224
+
+
+def strength(name: str, severity: int, side: int) -> Strength:
+    """Constants for square images of `side` pixels: the table's at 32 and 224 px.
+
+    # differs from the released code, which has no other sizes: lengths in pixels grow with the
+    side, all else stays, so that an image shows the same corruption at any resolution.
+
+    Args:
+        name: One of `NAMES`.
+        severity: 1 to 5.
+        side: Of the images, in pixels.
+    """
+    nearest = size_class(side)
+    constants = CONSTANTS[nearest][name][severity - 1]
+    if side == nearest or name not in _LENGTHS:
+        return constants
+    return _LENGTHS[name](side / nearest, *constants)
+
+
+def _snow(
+    s: float, mean: float, std: float, zoom: float, threshold: float, radius: int, *rest: float
+) -> Strength:
+    sigma, weight = rest
+    return mean, std, max(1.0, zoom * s), threshold, _whole(radius * s), sigma * s, weight
+
+
+def _spatter(
+    s: float, mean: float, std: float, sigma: float, threshold: float, strength: float, kind: str
+) -> Strength:
+    # a blur of s times the sigma leaves 1/s of the noise's spread
+    return mean, std * s, sigma * s, threshold, strength * (s if kind == "mud" else 1), kind
+
+
+def _whole(pixels: float) -> int:
+    return max(1, round(pixels))
+
+
+_LENGTHS: dict[str, Callable[..., Strength]] = {
+    "gaussian_blur": lambda s, sigma: (sigma * s,),
+    "glass_blur": lambda s, sigma, reach, passes: (sigma * s, _whole(reach * s), passes),
+    "defocus_blur": lambda s, radius, sigma: (radius * s, sigma),
+    "motion_blur": lambda s, radius, sigma: (_whole(radius * s), sigma * s),
+    "snow": _snow,
+    # smoothing white noise divides it by about its sigma: displacements grow with s, not s * s
+    "elastic_transform": lambda s, amplitude, sigma, jitter: (
+        amplitude * s * s,
+        sigma * s,
+        jitter * s,
+    ),
+    "spatter": _spatter,
+}
 
 COMMON = (
     "gaussian_noise",
@@ -35,7 +99,7 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 NAMES = COMMON + EXTRA
 """All 19. Append only: the place of a name is part of what its random numbers are made of."""
 
-Strengths = tuple[tuple[Any, ...], ...]
+Strengths = tuple[Strength, ...]
 
 CIFAR: dict[str, Strengths] = {
     "gaussian_noise": ((0.04,), (0.06,), (0.08,), (0.09,), (0.10,)),

@@ -1,10 +1,11 @@
 """Brightness, contrast, saturation, pixels, JPEG, and elastic warping."""
 
 import io
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Float32, Float64, Int, Int64
 from PIL import Image
 
 from squint.evaluate.corruptions.pixels import (
@@ -16,21 +17,29 @@ from squint.evaluate.corruptions.pixels import (
     unit,
 )
 
-Colours = Float64[np.ndarray, "n h w 3"]
-
 
 def brightness(images: Bytes, added: float) -> Bytes:
-    """Adds to V of the hexcone model."""
-    hsv = _to_hsv(unit(images))
-    hsv[..., 2] = np.clip(hsv[..., 2] + added, 0, 1)
-    return to_bytes(_from_hsv(hsv))
+    """Adds to V of the hexcone model: every channel grows by the same factor, black turns grey."""
+    x = unit(images)
+    value = x.max(axis=-1, keepdims=True)  # (n, h, w, 1)
+    brighter = np.minimum(value + added, 1.0)
+    share = np.divide(x, value, out=np.ones_like(x), where=value > 0)
+    return to_bytes(brighter * share)
 
 
 def saturate(images: Bytes, factor: float, offset: float) -> Bytes:
-    """Scales S of the hexcone model and adds to it; with an offset, grey turns reddish."""
-    hsv = _to_hsv(unit(images))
-    hsv[..., 1] = np.clip(hsv[..., 1] * factor + offset, 0, 1)
-    return to_bytes(_from_hsv(hsv))
+    """Scales S of the hexcone model and adds to it; with an offset, grey turns reddish.
+
+    A channel is V (1 - S k), where k from 0 to 1 is the hue's; that of grey, whose hue is 0, is 0
+    for red and 1 for green and blue.
+    """
+    x = unit(images)
+    value = x.max(axis=-1, keepdims=True)  # (n, h, w, 1)
+    spread = value - x.min(axis=-1, keepdims=True)
+    saturation = np.divide(spread, value, out=np.zeros_like(value), where=value > 0)
+    k = np.broadcast_to(np.array([0.0, 1.0, 1.0]), x.shape).copy()
+    np.divide(value - x, spread, out=k, where=spread > 0)
+    return to_bytes(value * (1 - np.clip(saturation * factor + offset, 0, 1) * k))
 
 
 def contrast(images: Bytes, factor: float) -> Bytes:
@@ -87,16 +96,12 @@ def elastic_transform(
     """
     side = images.shape[1]
     smooth = _smoothing(side, sigma)
-    rows, cols = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
-    out = np.empty_like(images)
-    for number, image in enumerate(unit(images).astype(np.float32)):
-        warped = _affine(image, jitter[number].astype(np.float32))
-        dx, dy = (
-            (amplitude * (smooth @ field[number] @ smooth.T)).astype(np.float32)
-            for field in (along_x, along_y)
-        )
-        out[number] = to_bytes(_sample(warped, rows + dy, cols + dx))
-    return out
+    warped = _affine(unit(images).astype(np.float32), jitter.astype(np.float32))
+    dx, dy = (
+        (amplitude * (smooth @ field @ smooth.T)).astype(np.float32) for field in (along_x, along_y)
+    )
+    at = np.arange(side, dtype=np.float64)
+    return to_bytes(_sample(warped, at[:, None] + dy, at + dx))
 
 
 @cache
@@ -106,72 +111,65 @@ def _smoothing(side: int, sigma: float) -> Float64[np.ndarray, "s s"]:
 
 
 def _sample(
-    image: Float[np.ndarray, "h w 3"],
-    rows: Float[np.ndarray, "h w"],
-    cols: Float[np.ndarray, "h w"],
-) -> Float[np.ndarray, "h w 3"]:
+    images: Float32[np.ndarray, "n s s 3"],
+    rows: Float64[np.ndarray, "n s s"],
+    cols: Float64[np.ndarray, "n s s"],
+) -> Float32[np.ndarray, "n s s 3"]:
     """Bilinear samples."""
-    top, left = np.floor(rows).astype(np.int64), np.floor(cols).astype(np.int64)
-    down, right = (rows - top)[..., None], (cols - left)[..., None]
-    y0, y1 = (mirror_index(top + each, image.shape[0]) for each in (0, 1))
-    x0, x1 = (mirror_index(left + each, image.shape[1]) for each in (0, 1))
-    above = image[y0, x0] * (1 - right) + image[y0, x1] * right
-    below = image[y1, x0] * (1 - right) + image[y1, x1] * right
-    return above * (1 - down) + below * down
+    top, left = np.floor(rows), np.floor(cols)
+    down, right = rows - top, cols - left
+    y, x = top.astype(np.int64), left.astype(np.int64)
+    return _bilinear(images, y, x, down, right, mirror_index)
 
 
 def _affine(
-    image: Float32[np.ndarray, "s s 3"], jitter: Float32[np.ndarray, "3 2"]
-) -> Float32[np.ndarray, "s s 3"]:
+    images: Float32[np.ndarray, "n s s 3"], jitter: Float32[np.ndarray, "n 3 2"]
+) -> Float32[np.ndarray, "n s s 3"]:
     """Warps by the affine map that moves three points; source places in 1/32 px, as OpenCV has.
 
     Places are summed in 1/1024 px, one rounded term for the row and one for the column.
     """
-    side = image.shape[0]
+    side = images.shape[1]
     c, q = side // 2, side // 3
     points = np.array([[c + q, c + q], [c + q, c - q], [c - q, c - q]], dtype=np.float32)
-    moved = np.column_stack([points + jitter, np.ones(3)]).astype(np.float64)
-    back = np.linalg.solve(moved, points.astype(np.float64))  # (3, 2): from new to old points
+    ones = np.ones((len(jitter), 3, 1))
+    moved = np.concatenate([points + jitter, ones], axis=2)  # (n, 3, 3)
+    back = np.linalg.solve(moved, points.astype(np.float64)[None])  # (n, 3, 2): from new to old
 
     at = np.arange(side)
-    places: list[Int[np.ndarray, "s s"]] = []
-    for per_col, per_row, shift in back.T:
+    places: list[Int[np.ndarray, "n s s"]] = []
+    for per_col, per_row, shift in np.moveaxis(back, (0, 2), (2, 0))[..., None]:  # (n, 1) each
         of_col = np.rint(per_col * at * 1024).astype(np.int64)
         of_row = np.rint((per_row * at + shift) * 1024).astype(np.int64) + 16
-        places.append((of_row[:, None] + of_col) >> 5)  # in 1/32 px
+        places.append((of_row[:, :, None] + of_col[:, None]) >> 5)  # in 1/32 px
     x, y = places
-    left, top = x >> 5, y >> 5
-    right, down = (((each & 31) / 32)[..., None].astype(np.float32) for each in (x, y))
-    y0, y1 = (reflect_index(top + each, side) for each in (0, 1))
-    x0, x1 = (reflect_index(left + each, side) for each in (0, 1))
-    above = image[y0, x0] * (1 - right) + image[y0, x1] * right
-    below = image[y1, x0] * (1 - right) + image[y1, x1] * right
+    return _bilinear(images, y >> 5, x >> 5, (y & 31) / 32, (x & 31) / 32, reflect_index)
+
+
+def _bilinear(
+    images: Float32[np.ndarray, "n s s 3"],
+    top: Int64[np.ndarray, "n s s"],
+    left: Int64[np.ndarray, "n s s"],
+    down: Float64[np.ndarray, "n s s"],
+    right: Float64[np.ndarray, "n s s"],
+    beyond: Callable[[Int[np.ndarray, "*shape"], int], Int[np.ndarray, "*shape"]],
+) -> Float32[np.ndarray, "n s s 3"]:
+    """Values between the pixel at (top, left) and the one below it to the right.
+
+    Args:
+        images: Where they are read.
+        top: Row of the upper pixel, also beyond the image.
+        left: Column of the left pixel.
+        down: Share of the lower pixel, 0 to 1.
+        right: Share of the right pixel, 0 to 1.
+        beyond: Index of the pixel that stands for one beyond the image.
+    """
+    count, side = images.shape[:2]
+    flat = images.reshape(-1, 3)
+    first = np.arange(count)[:, None, None] * side * side
+    y0, y1 = (first + beyond(top + each, side) * side for each in (0, 1))
+    x0, x1 = (beyond(left + each, side) for each in (0, 1))
+    down, right = (each.astype(np.float32)[..., None] for each in (down, right))
+    above = flat.take(y0 + x0, 0) * (1 - right) + flat.take(y0 + x1, 0) * right
+    below = flat.take(y1 + x0, 0) * (1 - right) + flat.take(y1 + x1, 0) * right
     return above * (1 - down) + below * down
-
-
-def _to_hsv(rgb: Colours) -> Colours:
-    """Hue in turns, S and V in 0 to 1; grey has hue 0."""
-    red, green, blue = np.moveaxis(rgb, -1, 0)
-    value = rgb.max(axis=-1)
-    spread = value - rgb.min(axis=-1)
-    some = np.where(spread > 0, spread, 1.0)
-    hue = np.where(red == value, (green - blue) / some, 0.0)
-    hue = np.where(green == value, 2.0 + (blue - red) / some, hue)
-    hue = np.where(blue == value, 4.0 + (red - green) / some, hue)
-    hue = np.where(spread > 0, (hue / 6.0) % 1.0, 0.0)
-    saturation = np.where(spread > 0, spread / np.where(value > 0, value, 1.0), 0.0)
-    return np.stack([hue, saturation, value], axis=-1)
-
-
-def _from_hsv(hsv: Colours) -> Colours:
-    hue, saturation, value = np.moveaxis(hsv, -1, 0)
-    sector = np.floor(hue * 6)
-    along = hue * 6 - sector
-    low = value * (1 - saturation)
-    falling = value * (1 - along * saturation)
-    rising = value * (1 - (1 - along) * saturation)
-    sector = sector.astype(np.int64) % 6
-    red = np.choose(sector, [value, falling, low, low, rising, value])
-    green = np.choose(sector, [rising, value, value, falling, low, low])
-    blue = np.choose(sector, [low, low, rising, value, value, falling])
-    return np.stack([red, green, blue], axis=-1)

@@ -1,13 +1,13 @@
 """Random numbers of the corruptions: a function of (seed, image, corruption, severity) alone."""
 
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8, UInt64
+from scipy.special import ndtri
 
-from squint.shapes import Rows
-from squint.views.uniform import stream, uniform
+from squint.views.uniform import stream
 
 _PURPOSE = 0x636F7272  # keeps these streams apart from those of the views
 
@@ -24,8 +24,10 @@ class Draws(Protocol):
         """Normal numbers."""
         ...
 
-    def integers(self, low: int, high: int, *shape: int) -> Int64[np.ndarray, "n ..."]:
-        """Integers from low to high - 1."""
+    def integers(
+        self, low: int, high: int | Int64[np.ndarray, " n"], *shape: int
+    ) -> Int64[np.ndarray, "n ..."]:
+        """Integers from low to high - 1; with one `high` per image, one integer per image."""
         ...
 
     def poisson(
@@ -38,41 +40,76 @@ class Draws(Protocol):
 class ImageDraws:
     """Draws that count, for every image apart, through its own stream of uniform numbers."""
 
-    def __init__(self, rows: Rows, *, seed: int, corruption: int, severity: int) -> None:
-        self._rows = rows.cpu()
-        self._key = stream(_PURPOSE, seed, corruption, severity)
+    def __init__(
+        self, rows: Int64[np.ndarray, " n"], *, seed: int, corruption: int, severity: int
+    ) -> None:
+        key = stream(_PURPOSE, seed, corruption, severity) % 2**64
+        self._images = _mix((rows.astype(np.uint64) + _ONE) * _GAMMA + np.uint64(key))  # (n,)
         self._used = 0
 
     def uniform(self, low: float, high: float, *shape: int) -> Float64[np.ndarray, "n ..."]:
         """Numbers in [low, high)."""
-        return low + (high - low) * self._next(shape).numpy()
+        u = self._next(shape)
+        u *= high - low
+        u += low
+        return u
 
     def normal(self, mean: float, std: float, *shape: int) -> Float64[np.ndarray, "n ..."]:
         """Normal numbers, by the inverse of the distribution function; none beyond 8.3 std."""
-        # half a step of the 53 bits further on, so that 0 does not become -inf
-        return mean + std * torch.special.ndtri(self._next(shape) + 2.0**-54).numpy()
+        u = self._next(shape)
+        u += 2.0**-54  # half a step of the 53 bits, so that 0 does not become -inf
+        z = ndtri(u, out=u)
+        z *= std
+        z += mean
+        return z
 
-    def integers(self, low: int, high: int, *shape: int) -> Int64[np.ndarray, "n ..."]:
-        """Integers from low to high - 1."""
-        return low + np.floor((high - low) * self._next(shape).numpy()).astype(np.int64)
+    def integers(
+        self, low: int, high: int | Int64[np.ndarray, " n"], *shape: int
+    ) -> Int64[np.ndarray, "n ..."]:
+        """Integers from low to high - 1; with one `high` per image, one integer per image."""
+        return low + np.floor((high - low) * self._next(shape)).astype(np.int64)
 
     def poisson(
         self, levels: UInt8[np.ndarray, "n h w 3"], scale: float
     ) -> Int64[np.ndarray, "n h w 3"]:
         """Poisson counts of mean levels / 255 * scale, by the inverse distribution function."""
-        table = poisson_table(scale)  # (256, counts)
-        width = table.shape[1]
-        # one sorted list for all levels: that of level v lies between v and v + 1
-        flat = (np.arange(256)[:, None] + table).ravel()
-        wanted = levels + self._next(levels.shape[1:]).numpy()
-        found = np.searchsorted(flat, wanted, side="right") - levels.astype(np.int64) * width
-        return np.clip(found, 0, width - 1)
+        flat, width = _sorted_table(scale)
+        wanted = self._next(levels.shape[1:]) + levels
+        found = np.searchsorted(flat, wanted.ravel(), side="right").reshape(levels.shape)
+        return np.clip(found - levels.astype(np.int64) * width, 0, width - 1)
 
-    def _next(self, shape: tuple[int, ...]) -> torch.Tensor:
+    def _next(self, shape: tuple[int, ...]) -> Float64[np.ndarray, "n ..."]:
+        """The next numbers of every image: the bits of `squint.views.uniform.uniform`.
+
+        In NumPy, since many threads draw at once and torch would start more threads in each.
+        """
         count = int(np.prod(shape, dtype=np.int64))
-        u = uniform(self._key, self._rows, self._used, count)  # (n, count)
+        place = np.arange(self._used + 1, self._used + count + 1, dtype=np.uint64)
         self._used += count
-        return u.reshape(len(self._rows), *shape)
+        bits = _mix(self._images[:, None] + place * _GAMMA)  # (n, count)
+        bits >>= np.uint64(11)
+        return (bits * 2.0**-53).reshape(len(self._images), *shape)
+
+
+_ONE = np.uint64(1)
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014); overwrites `x`."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+@cache
+def _sorted_table(scale: float) -> tuple[Float64[np.ndarray, " entries"], int]:
+    """`poisson_table` as one sorted list, that of level v between v and v + 1; counts per level."""
+    table = poisson_table(scale)  # (256, counts)
+    return (np.arange(256)[:, None] + table).ravel(), table.shape[1]
 
 
 def poisson_table(scale: float) -> Float64[np.ndarray, "256 counts"]:

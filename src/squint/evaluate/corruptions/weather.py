@@ -66,7 +66,7 @@ _FROST_COLOURS = (
     (138, 153, 165),
     (112, 123, 135),
 )
-_FROST_SPREAD = (24.0, 22.0, 22.5)
+_FROST_SPREAD = (25.0, 23.0, 23.4)
 # (standard deviation of a blur at 224 px, share of the variance): ice needles, feathers, drifts
 _FROST_SCALES = ((0.7, 0.5), (4.0, 0.12), (16.0, 0.38))
 
@@ -75,6 +75,8 @@ def frost_texture(
     colour: Int64[np.ndarray, " n"],
     scales: Float64[np.ndarray, "n s s 3"],
     tint: Float64[np.ndarray, "n s s 3"],
+    contrast: Float64[np.ndarray, " n"],
+    zoom: float,
 ) -> Bytes:
     """Frost of our own: noise on several scales about the mean colour of one of five pictures.
 
@@ -85,19 +87,20 @@ def frost_texture(
         colour: 0 to 4, which picture's mean colour.
         scales: Normal noise, one layer for each scale.
         tint: Normal noise, a little of which sets the channels apart.
+        contrast: Factor of the spread, about 1.
+        zoom: Pixels that show what one pixel of the photographs shows.
     """
-    side = scales.shape[1]
     light = np.zeros(scales.shape[:3])
     for number, (sigma, share) in enumerate(_FROST_SCALES):
-        # 32 px are meant to show as much frost as the photographs shrunk to a fifth
-        sigma = sigma if side > 32 else sigma / 5
-        blurred = gaussian_blur(scales[..., number], sigma)
+        sigma = sigma * zoom
+        blurred = gaussian_blur(scales[..., number], sigma, border="wrap")
         # white noise of variance 1 has this standard deviation after two blurs of one axis
         left = float((gaussian_taps(sigma, int(4 * sigma + 0.5)) ** 2).sum())
         light += share**0.5 / left * blurred
     x = 0.98 * light[..., None] + 0.2 * tint  # (n, s, s, 3)
     mean = np.array(_FROST_COLOURS, dtype=np.float64)[colour, None, None]
-    return np.clip(mean + np.array(_FROST_SPREAD) * x, 0, 255).astype(np.uint8)
+    spread = contrast[:, None, None, None] * np.array(_FROST_SPREAD)  # (n, 1, 1, 3)
+    return np.clip(mean + spread * x, 0, 255).astype(np.uint8)
 
 
 def fog(images: Bytes, height: Layer, amount: float) -> Bytes:
