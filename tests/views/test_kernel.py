@@ -26,7 +26,7 @@ from views.pictures import noise, photographs
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the kernels are not built")
 
-CLOSE = 1e-5  # a 25th of a hundredth of a grey level
+CLOSE = 1e-5  # of black to white: a four-hundredth of a grey level
 PLANAR = torch.contiguous_format
 
 
