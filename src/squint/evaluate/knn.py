@@ -132,13 +132,13 @@ def neighbors(
     leave_out_self: bool = False,
     device: torch.device | str = "cpu",
     query_rows: int = 1024,
-    bank_rows: int = 16384,
+    bank_rows: int = 8192,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """The k most similar rows of a bank: cosines, highest first, and row numbers, on the CPU.
 
     Works in blocks of query_rows by bank_rows with a running best k, so memory beyond the
-    result is about 4 * query_rows * bank_rows bytes, whatever the sizes. The result is the same
-    on every run; which of several equally similar rows is kept at rank k is topk's choice.
+    result is a few times 4 * bank_rows * (query_rows + f) bytes, whatever the sizes. The result is
+    the same on every run; which of several equally similar rows stays at rank k is not defined.
 
     Args:
         queries: features, any scale.
@@ -150,37 +150,55 @@ def neighbors(
         bank_rows: columns of a block.
     """
     assert 1 <= k <= len(bank) - leave_out_self, f"{k} neighbors of {len(bank)} rows"
-    cosines = torch.empty(len(queries), k)
-    rows = torch.empty(len(queries), k, dtype=torch.int64)
-    for start in range(0, len(queries), query_rows):
-        stop = min(start + query_rows, len(queries))
-        block = _unit(queries[start:stop], device)  # (query_rows, f)
-        own = torch.arange(start, stop, device=device) if leave_out_self else None
-        best, found = _best(block, bank, own, k, bank_rows)  # (query_rows, k)
-        cosines[start:stop] = best
-        rows[start:stop] = found
+    cosines = torch.full((len(queries), k), -torch.inf)
+    rows = torch.zeros(len(queries), k, dtype=torch.int64)
+    room = torch.empty(query_rows * bank_rows, device=device)
+    for first in range(0, len(bank), bank_rows):
+        block = _unit(bank[first : first + bank_rows], device)  # (bank_rows, f)
+        for start in range(0, len(queries), query_rows):
+            part = slice(start, min(start + query_rows, len(queries)))
+            wanted = _unit(queries[part], device)  # (query_rows, f)
+            similar = room[: len(wanted) * len(block)].view(len(wanted), len(block))
+            torch.mm(wanted, block.T, out=similar)
+            if leave_out_self:
+                _leave_out(similar, start - first)
+            cosines[part], rows[part] = _better(cosines[part], rows[part], similar, first)
     return cosines, rows
 
 
-def _best(
-    queries: Tensor, bank: Tensor, own: Tensor | None, k: int, bank_rows: int
-) -> tuple[Tensor, Tensor]:
-    """Running best k of one block of unit queries over all blocks of the bank."""
-    best = queries.new_empty(len(queries), 0)
-    rows = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-    for start in range(0, len(bank), bank_rows):
-        block = _unit(bank[start : start + bank_rows], queries.device)
-        cosines = queries @ block.T  # (query_rows, bank_rows)
-        if own is not None:
-            column = own - start
-            here = (column >= 0) & (column < len(block))
-            cosines[here.nonzero()[:, 0], column[here]] = -torch.inf
-        top, columns = cosines.topk(min(k, len(block)), dim=1)
-        best = torch.cat([best, top], dim=1)  # (query_rows, up to 2k)
-        rows = torch.cat([rows, columns + start], dim=1)
-        best, order = best.topk(min(k, best.shape[1]), dim=1)
-        rows = rows.gather(1, order)
-    return best, rows
+def _leave_out(similar: Tensor, offset: int) -> None:
+    """Forget each row's similarity to itself: row i is column i + offset, if there is one."""
+    if -len(similar) < offset < similar.shape[1]:
+        similar.diagonal(offset).fill_(-torch.inf)
+
+
+def _better(best: Tensor, rows: Tensor, similar: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """The best k so far and of a block whose columns are the bank's rows from `first` on."""
+    k = best.shape[1]
+    if first == 0:
+        top, columns = similar.topk(min(k, similar.shape[1]), dim=1)
+    else:
+        top, columns = _above(similar, best[:, -1:].to(similar.device))
+    both = torch.cat([best, top.to(best.device)], dim=1)  # (query_rows, k + few)
+    both_rows = torch.cat([rows, columns.to(rows.device) + first], dim=1)
+    best, order = both.topk(k, dim=1)
+    return best, both_rows.gather(1, order)
+
+
+def _above(similar: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """All entries of each row above its least, and their columns; shorter rows end in -inf.
+
+    Few are, once a part of the bank has been seen: much cheaper than the highest k of every block.
+    """
+    row, column = (similar > least).nonzero().unbind(1)
+    counts = torch.bincount(row, minlength=len(similar))
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    width = int(counts.max()) if len(counts) else 0
+    top = similar.new_full((len(similar), width), -torch.inf)
+    columns = row.new_zeros(len(similar), width)
+    top[row, place] = similar[row, column]
+    columns[row, place] = column
+    return top, columns
 
 
 def _unit(features: Tensor, device: torch.device | str) -> Tensor:

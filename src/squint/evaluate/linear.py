@@ -2,11 +2,10 @@
 
 Features are shifted and scaled by the train split's mean and standard deviation, per dimension.
 Multinomial logistic regression (two classes: binary) minimises mean cross entropy in nats +
-strength / 2 * ||W||^2, bias free of penalty, by L-BFGS. The strength is chosen on a held-out part
-of train, then all of train is fitted with it. Test images decide nothing.
+strength / 2 * ||W||^2, bias free of penalty, by L-BFGS, all strengths in one go. The strength is
+chosen on a held-out part of train, then all of train is fitted with it. Test images decide nothing.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,23 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from squint.errors import DataError, RecipeError
+from squint.evaluate import logistic
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.labels import Labels, require
+from squint.evaluate.options import LINEAR_STRENGTHS
 
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+STRENGTHS = LINEAR_STRENGTHS
 """Strengths of the l2 penalty to choose from."""
 
 _TOLERANCE = 1e-4
 _MAX_ITERATIONS = 200
-_ONE_THREAD_BELOW = 1e9
-"""Multiply-adds per pass under which threads cost more than they save: on two busy cores 45,000 x
-256 features and 10 classes took 3 s with one thread and 56 s with two."""
 
 
 def measured(bench: Bench) -> dict[str, Any]:
@@ -47,7 +42,15 @@ def probe_of(bench: Bench, which: Which = "trained") -> "LinearProbe":
 
     def fit() -> LinearProbe:
         train, test = bench.features(which)
-        return linear_probe(*train, *test)
+        options = bench.options.linear
+        return linear_probe(
+            *train,
+            *test,
+            strengths=options.strengths,
+            held_out=options.held_out,
+            seed=options.seed,
+            device=bench.device,
+        )
 
     return bench.once(("linear", which), fit)
 
@@ -81,6 +84,7 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.1,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> LinearProbe:
     """Accuracy of a linear classifier on frozen features, see the module.
 
@@ -93,6 +97,7 @@ def linear_probe(
         held_out: share of every class of train that chooses the strength, at least one image of
             every class that has two.
         seed: of the choice of the held-out images.
+        device: where the fits run, with a standardised copy of the train features.
 
     Raises:
         DataError: labels are absent, train has one class only, lacks a class of test, or has no
@@ -109,25 +114,31 @@ def linear_probe(
             f"None of the {len(y)} train images can be held out to choose the strength: every "
             "class has one image only. Give at least two of some class, or use kNN."
         )
-    mean, scale = _standardisation(train_features)
-    x, x_test = (((part - mean) * scale).numpy() for part in (train_features, test_features))
     strongest_first = sorted(strengths, reverse=True)
-    with threadpool_limits(_threads(x, y)):
-        path = _fit_path(x[fit_rows], y[fit_rows], strongest_first)
-        scores = [float(model.score(x[held_rows], y[held_rows])) for model in path]
-        chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
-        final = _fit(x, y, strongest_first[chosen], path[chosen])
-        top1 = float(final.score(x_test, y_test))
-    weight, bias = _head(final, mean, scale)
+    mean, scale = standardisation(train_features)
+    x = ((train_features - mean) * scale).to(device)
+    names, numbers = np.unique(y, return_inverse=True)  # classes that occur, numbered from 0
+    targets = torch.from_numpy(numbers).to(device)
+    fit_rows, held_rows = (torch.from_numpy(rows).to(device) for rows in (fit_rows, held_rows))
+    path = _fit(x[fit_rows], targets[fit_rows], strongest_first)
+    scores = _shares_right(path, x[held_rows], targets[held_rows])
+    chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
+    final = _fit(x, targets, strongest_first[chosen : chosen + 1], path.only(chosen))
+    weight, bias = _head(final, names, mean, scale)
     return LinearProbe(
         weight=weight,
         bias=bias,
-        top1=top1,
+        top1=share_right(test_features @ weight.T + bias, torch.from_numpy(y_test)),
         strength=strongest_first[chosen],
         held_out_top1=tuple(scores),
-        converged=int(max(final.n_iter_)) < _MAX_ITERATIONS,
+        converged=float(final.gradient) <= _TOLERANCE,
         protocol=_protocol(strongest_first, held_out, seed, len(y)),
     )
+
+
+def share_right(logits: Float[Tensor, "n classes"], truth: Tensor) -> float:
+    """Share of images whose highest logit is that of their class, 0 to 1."""
+    return (logits.argmax(dim=1) == truth).double().mean().item()
 
 
 def stratified_split(
@@ -153,30 +164,30 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(labels)), held_rows), held_rows
 
 
-def _fit_path(x: np.ndarray, y: np.ndarray, strengths: Sequence[float]) -> list[LogisticRegression]:
-    """One fit per strength, each starting where the one before ended."""
-    path: list[LogisticRegression] = []
-    for strength in strengths:
-        path.append(_fit(x, y, strength, path[-1] if path else None))
-    return path
-
-
 def _fit(
-    x: np.ndarray, y: np.ndarray, strength: float, start: LogisticRegression | None
-) -> LogisticRegression:
-    model = LogisticRegression(
-        C=1 / (strength * len(x)), tol=_TOLERANCE, max_iter=_MAX_ITERATIONS, warm_start=True
+    x: Tensor, targets: Tensor, strengths: Sequence[float], start: logistic.Fit | None = None
+) -> logistic.Fit:
+    classes = int(targets.max()) + 1
+    # two logits share the weight of a binary model evenly, which halves its penalty
+    penalties = [2 * strength if classes == 2 else strength for strength in strengths]
+    return logistic.fit(
+        x,
+        targets,
+        penalties,
+        classes=classes,
+        start=start,
+        tolerance=_TOLERANCE,
+        max_iterations=_MAX_ITERATIONS,
     )
-    if start is not None:
-        model.coef_ = np.copy(start.coef_)
-        model.intercept_ = np.copy(start.intercept_)
-    with warnings.catch_warnings():
-        # the outcome says whether the limit was met; weak penalties often end there
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(x, y)
 
 
-def _standardisation(train: Tensor) -> tuple[Tensor, Tensor]:
+def _shares_right(path: logistic.Fit, x: Tensor, targets: Tensor) -> list[float]:
+    """Share right per strength."""
+    heads = zip(path.weight, path.bias, strict=True)
+    return [share_right(x @ weight.T + bias, targets) for weight, bias in heads]
+
+
+def standardisation(train: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and inverse deviation per dimension, (f,); the latter is 0 where train is constant."""
     variance, mean = torch.var_mean(train.float(), dim=0, correction=0)  # (f,) each
     std = variance.sqrt()
@@ -184,27 +195,16 @@ def _standardisation(train: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(varies, 1 / std, torch.zeros_like(std))
 
 
-def _head(model: LogisticRegression, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of raw features, one row per class number."""
-    coef, intercept = (
-        torch.from_numpy(np.asarray(part)).float() for part in (model.coef_, model.intercept_)
-    )
-    if len(coef) == 1:  # two classes: the logit of the second, that of the first is 0
-        coef, intercept = (
-            torch.cat([torch.zeros_like(coef), coef]),
-            torch.cat([torch.zeros(1), intercept]),
-        )
-    classes = torch.from_numpy(np.asarray(model.classes_))
-    weight = torch.zeros(int(classes.max()) + 1, coef.shape[1])
+def _head(
+    final: logistic.Fit, names: np.ndarray, mean: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of raw features, one row per class number up to the highest."""
+    weight = torch.zeros(int(names.max()) + 1, len(mean))
     bias = torch.full((len(weight),), -torch.inf)
-    weight[classes] = coef * scale  # (classes, f)
-    bias[classes] = intercept - coef @ (mean * scale)
+    fitted = final.weight[0].cpu()
+    weight[names] = fitted * scale  # (classes, f)
+    bias[names] = final.bias[0].cpu() - fitted @ (mean * scale)
     return weight, bias
-
-
-def _threads(x: np.ndarray, y: np.ndarray) -> int | None:
-    """Threads for the fits; None leaves the number alone."""
-    return 1 if x.size * len(np.unique(y)) < _ONE_THREAD_BELOW else None
 
 
 def _protocol(strengths: Sequence[float], held_out: float, seed: int, images: int) -> str:

@@ -20,6 +20,9 @@ Protocol = Literal[
 """Names of the protocols, the keys of `protocols.PROTOCOLS`."""
 
 
+LINEAR_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KNNOptions:
     """Weighted k-nearest-neighbour vote."""
@@ -59,12 +62,25 @@ class NuisanceOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LinearOptions:
+    """Logistic regression on standardised features."""
+
+    strengths: tuple[float, ...] = LINEAR_STRENGTHS
+    """l2 strengths to choose from; all are fitted at once."""
+    held_out: float = 0.1
+    """Share of every class of train that chooses."""
+    seed: int = 0
+    """Of the choice of the held-out images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
     knn: KNNOptions = field(default_factory=KNNOptions)
     fitted: FittedOptions = field(default_factory=FittedOptions)
     nuisance: NuisanceOptions = field(default_factory=NuisanceOptions)
+    linear: LinearOptions = field(default_factory=LinearOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:
