@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from squint.evaluate.embed import embed
     from squint.evaluate.protocols import evaluate
     from squint.interop.encoder import load as load_encoder
     from squint.presets import recipe
@@ -21,6 +22,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Run",
     "__version__",
+    "embed",
     "evaluate",
     "load_encoder",
     "pretrain",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "embed": ("squint.evaluate.embed", "embed"),
     "evaluate": ("squint.evaluate.protocols", "evaluate"),
     "load_encoder": ("squint.interop.encoder", "load"),
     "pretrain": ("squint.train.pretrain", "pretrain"),

@@ -23,6 +23,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint resume RUN                                     continue exactly where it stopped
   squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, linear probe, measured compression
+  squint embed RUN --data SRC --out F.npz|.csv|.parquet  features, labels, residual information
   squint recipes [NAME]                                 list the recipes, or show one in full
 
 RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         "resume": _resume,
         "sweep": _sweep,
         "evaluate": _evaluate,
+        "embed": _embed,
         "recipes": _recipes,
     }
     known = tuple(verbs)
@@ -271,6 +273,30 @@ def _evaluate(arguments: list[str]) -> None:
         run, data=images, protocols=flags.protocols, device=flags.device, options=flags.options
     )
     show(table)
+
+
+def _embed(arguments: list[str]) -> None:
+    import tyro
+
+    @dataclass(frozen=True)
+    class EmbedFlags:
+        """Write the features of every image of a source, with its residual information."""
+
+        run: Annotated[Path, tyro.conf.Positional]
+        """Run folder."""
+        out: Annotated[Path, tyro.conf.arg(name="out")]
+        """File to write; its ending says the kind: .npz, .csv or .parquet."""
+        data: str = ""
+        """Images, with or without labels, if not those it was trained on."""
+        device: str = "auto"
+        """auto, cpu, cuda, cuda:1, mps."""
+
+    flags = _parse(EmbedFlags, arguments, verb="embed")
+    from squint.evaluate.embed import embed
+
+    found = embed(flags.run, data=flags.data or None, out=flags.out, device=flags.device)
+    images, width = found.features.shape
+    print(f"{flags.out}: {images:,} images, {width} features each")
 
 
 def _recipes(arguments: list[str]) -> None:

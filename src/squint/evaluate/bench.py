@@ -119,6 +119,11 @@ class Bench:
 
         return self.once(("features", which), made)
 
+    def seen_all(self) -> Seen:
+        """Features of the evaluation view of every image of the source, whatever its split."""
+        module = self.module("trained")
+        return seen_features(module, self.images, self.views, device=self.device)
+
     def once(self, key: object, make: Callable[[], Value]) -> Value:
         """What `make` gives, made at the first call with this key and kept."""
         if key not in self._made:

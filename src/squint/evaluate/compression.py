@@ -41,6 +41,9 @@ FIT_IMAGES = 5_000
 _LEAST_KAPPA = 1e-3
 """In place of 0, for views that tell nothing of each other."""
 
+PAIRS = 2
+"""Pairs of views over which the rate of one image is averaged where that image is asked about."""
+
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Unit directions h of e(z|x) and y of b(z|y), (k, d) each, for each direction of a method."""
 Views = tuple[Image, Image]
@@ -333,6 +336,15 @@ def _table(parts: Mapping[str, Compression]) -> dict[str, dict[str, float]]:
         | {"held_out_bits": getattr(parts["held_out"], name) * information.BITS}
         for name in Compression._fields
     }
+
+
+def rates_of(coder: Coder, views: Views) -> Tensor:
+    """Rate of each image of a batch in nats, mean over directions, (n,)."""
+    channel = coder.channel
+    found = [
+        information.rate(h, y, channel.kappa_of(h), channel.kappa_b) for h, y in coder.pairs(views)
+    ]
+    return torch.stack(found).mean(dim=0)
 
 
 def said(channel: CEB) -> str:

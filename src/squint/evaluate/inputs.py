@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from squint.data import Images, Unreadable, order, pack
 from squint.errors import DataError
+from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
 from squint.shapes import Image
 from squint.views import TwoViews
@@ -136,27 +138,33 @@ def seen_features(
 
 
 def view_pairs(
-    images: Images, views: ViewsConfig, *, device: torch.device, limit: int
+    images: Images,
+    views: ViewsConfig,
+    *,
+    device: torch.device,
+    limit: int | None,
+    epoch: int = 0,
 ) -> Iterator[tuple[Image, Image]]:
     """Two training views of each of at most `limit` images, in batches of `BATCH` (or all at once).
 
-    They are the views of epoch 0 under seed 0, whatever the run used; images left over after the
-    last whole batch are not shown, and an unreadable one is black.
+    They are the views of `epoch` under seed 0, whatever the run used. Under a limit, images left
+    over after the last whole batch are not shown; without one every image is. An unreadable one is
+    black.
     """
     two_views = TwoViews(views, seed=0)
     yield from shown(
         images,
         limit=limit,
-        whole=lambda pixels, rows: two_views(pixels.to(device), rows, 0),
-        crop=lambda image, row: two_views.crops(image, row, 0),
-        finish=lambda crops, rows: two_views.finish(crops.to(device), rows, 0),
+        whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
+        crop=lambda image, row: two_views.crops(image, row, epoch),
+        finish=lambda crops, rows: two_views.finish(crops.to(device), rows, epoch),
     )
 
 
 def shown(
     images: Images,
     *,
-    limit: int,
+    limit: int | None,
     whole: Callable[[Tensor, Tensor], Shown],
     crop: Callable[[Tensor, int], Tensor],
     finish: Callable[[Tensor, Tensor], Shown],
@@ -174,12 +182,37 @@ def shown(
     size = min(BATCH, len(stock.images))
     if stock.pixels is not None:
         for rows, pixels in _from_memory(stock):
-            if len(rows) == size:
+            if limit is None or len(rows) == size:
                 yield whole(pixels, rows)
         return
     for rows, crops, _ in _from_files(stock, crop):
-        if len(rows) == size:
+        if limit is None or len(rows) == size:
             yield finish(crops, rows)
+
+
+def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, "n c s s"]:
+    """The evaluation view of at most `limit` images in whole grey levels, not normalised."""
+    show = eval_view(replace(views, mean=(0.0,), std=(1.0,)))
+
+    def stored(pixels: Tensor) -> Tensor:
+        return show(pixels).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+    return torch.cat(
+        list(
+            shown(
+                images,
+                limit=limit,
+                whole=lambda pixels, _: stored(pixels),
+                crop=lambda image, _: stored(image),
+                finish=lambda crops, _: crops,
+            )
+        )
+    )
+
+
+def corruptible(pixels: Tensor) -> bool:
+    """Whether corruptions are defined for such images: RGB and not too small."""
+    return pixels.shape[1] == 3 and pixels.shape[2] >= LEAST_SIDE
 
 
 class _Stock(NamedTuple):

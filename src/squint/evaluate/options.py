@@ -16,6 +16,8 @@ Protocol = Literal[
     "fitted",
     "augmentations",
     "nuisance",
+    "lipschitz",
+    "surprise",
 ]
 """Names of the protocols, the keys of `protocols.PROTOCOLS`."""
 
@@ -74,6 +76,33 @@ class LinearOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LipschitzOptions:
+    """Slopes of the features."""
+
+    images: int = 100
+    """Held-out images they are measured at."""
+    iterations: int = 50
+    """Steps of the power iteration, at most."""
+
+    def __post_init__(self) -> None:
+        at_least("lipschitz.images", self.images, 1)
+        at_least("lipschitz.iterations", self.iterations, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurpriseOptions:
+    """Residual information as a sign of strange images."""
+
+    images: int = 300
+    """Held-out images, and as many strange ones."""
+    other: str = ""
+    """A second source, whose images are to be told from the held-out ones."""
+
+    def __post_init__(self) -> None:
+        at_least("surprise.images", self.images, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
@@ -81,6 +110,8 @@ class Options:
     fitted: FittedOptions = field(default_factory=FittedOptions)
     nuisance: NuisanceOptions = field(default_factory=NuisanceOptions)
     linear: LinearOptions = field(default_factory=LinearOptions)
+    lipschitz: LipschitzOptions = field(default_factory=LipschitzOptions)
+    surprise: SurpriseOptions = field(default_factory=SurpriseOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:

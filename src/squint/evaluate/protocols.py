@@ -18,7 +18,15 @@ import torch
 from squint import runs
 from squint.data import Images, open_source
 from squint.errors import RunError
-from squint.evaluate import augmentations, compression, knn, linear, nuisance
+from squint.evaluate import (
+    augmentations,
+    compression,
+    knn,
+    linear,
+    lipschitz,
+    nuisance,
+    surprise,
+)
 from squint.evaluate.bench import Bench
 from squint.evaluate.options import Options
 from squint.evaluate.subject import open_subject
@@ -35,6 +43,8 @@ PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "fitted": compression.fitted,
     "augmentations": augmentations.measured,
     "nuisance": nuisance.measured,
+    "lipschitz": lipschitz.measured,
+    "surprise": surprise.measured,
 }
 
 
@@ -88,6 +98,11 @@ def check_protocols(protocols: Sequence[str]) -> None:
 
 
 def _images(run: Run | None, data: str | Path | Images | None, channels: int) -> Images:
+    """The images asked for, or those of the run.
+
+    Raises:
+        SquintError: there are none.
+    """
     if isinstance(data, Images):
         return data
     if data is None:

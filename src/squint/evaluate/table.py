@@ -17,6 +17,12 @@ TITLES = {
     "fitted_info_cap_nats": "  its cap, nats",
     "content_readable": "content readable by a linear probe",
     "nuisance_readable": "nuisance readable by a linear probe",
+    "lipschitz_median": "steepest slope of features, median",
+    "lipschitz_max": "steepest slope of features, maximum",
+    "lipschitz_lower_bound": "bound of the code's slope by divergence",
+    "surprise_corrupted_auroc": "corrupted images by their rate, AUROC",
+    "surprise_other_auroc": "other images by their rate, AUROC",
+    "surprise_usual_nats": "rate of usual images, median, nats",
     "augmentation_nats": "cost of all augmentations, nats",
     "augmentation_features_nats": "cost of all augmentations, features, nats",
 }

@@ -1,0 +1,160 @@
+"""How far a code moves when its image does: local Lipschitz constants of any encoder.
+
+`steepest` is the largest singular value of the Jacobian at each image, the slope in the worst
+direction. `slopes` is the slope on the way to another image, an augmented or corrupted one. Both
+are lower bounds of the encoder's Lipschitz constant, and so is `from_rate`, which needs no
+gradient: the divergence of two codes' laws over the distance of their images (after Lee et al.
+2021, who bound the constant by the rate).
+
+Distances are Euclidean. An encoder must treat every image of a batch by itself, as any does in
+evaluation mode.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from squint.ops import vmf
+
+Encoder = Callable[[Tensor], Tensor]
+"""(n, …) -> (n, d)."""
+
+QUANTILES = (0.5, 0.9, 0.99, 1.0)
+"""Median, 90 %, 99 %, maximum."""
+ITERATIONS = 100
+TOLERANCE = 1e-4
+"""Relative change of the slope under which the power iteration ends."""
+
+
+def steepest(
+    encoder: Encoder,
+    images: Float[Tensor, "n ..."],
+    *,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
+    batch: int = 16,
+    seed: int = 0,
+) -> Float[Tensor, " n"]:
+    """Largest singular value of the Jacobian at each image, by power iteration on J'J.
+
+    The value can only be too small, by less the longer it runs. Memory is that of a backward pass
+    through `batch` images and its derivative.
+
+    Args:
+        encoder: differentiable twice (piecewise linear will do).
+        images: where; gradients don't flow into them.
+        iterations: at most.
+        tolerance: relative change of every slope of a batch under which it ends.
+        batch: images at once.
+        seed: of the first directions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: list[Tensor] = []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        first = torch.randn(part.shape, generator=generator, dtype=part.dtype).to(part.device)
+        found.append(_power(encoder, part, first, iterations, tolerance))
+    return torch.cat(found)
+
+
+def slopes(
+    encoder: Encoder,
+    images: Float[Tensor, "n ..."],
+    others: Float[Tensor, "n ..."],
+    *,
+    share: float = 1.0,
+    batch: int = 256,
+) -> Float[Tensor, " n"]:
+    """Distance of codes over distance of images, from each image part of the way to another.
+
+    Args:
+        encoder: need not be differentiable.
+        images: where to start.
+        others: in which direction.
+        share: of the way, above 0; 1 is the secant to the other image, a small one the slope at
+            the start.
+        batch: images at once.
+
+    Returns:
+        The slopes; nan where both images are the same.
+    """
+    found: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            here = images[start : start + batch]
+            step = share * (others[start : start + batch] - here)
+            moved = encoder(here + step) - encoder(here)  # (n, d)
+            found.append(_norm(moved) / _norm(step))
+    slope = torch.cat(found)
+    return torch.where(slope.isfinite(), slope, torch.nan)
+
+
+def from_rate(
+    divergence_nats: Float[Tensor, " n"],
+    distance: Float[Tensor, " n"],
+    *,
+    kappa_e: float,
+    dim: int,
+) -> Float[Tensor, " n"]:
+    """Least Lipschitz constant of x -> h with which two codes' laws can differ as much as they do.
+
+    For e(z|x) = vMF(h, kappa) the divergence is KL = kappa A(kappa) |h - h'|^2 / 2, so that
+    |h - h'| / |x - x'| = sqrt(2 KL / (kappa A(kappa))) / |x - x'|. The rate of a method whose b
+    has e's concentration and the other view's direction is this KL; compression lowers it, and
+    the bound with it.
+
+    Args:
+        divergence_nats: KL(e(z|x) || e(z|x')) of each pair.
+        distance: of the images of each pair, above 0.
+        kappa_e: concentration of e.
+        dim: of codes.
+    """
+    scale = kappa_e * float(vmf.mean_resultant(kappa_e, dim))
+    return (2 * divergence_nats.clamp(min=0) / scale).sqrt() / distance
+
+
+def quantiles(values: Float[Tensor, " n"], shares: Sequence[float] = QUANTILES) -> list[float]:
+    """Quantiles of the values that are numbers; nan if none is."""
+    known = values[~values.isnan()].double()
+    if not len(known):
+        return [torch.nan] * len(shares)
+    return [float(torch.quantile(known, share)) for share in shares]
+
+
+@torch.enable_grad()
+def _power(
+    encoder: Encoder, images: Tensor, direction: Tensor, iterations: int, tolerance: float
+) -> Tensor:
+    """As `steepest`, for one batch.
+
+    J v is the gradient in u of (J'u).v, which is linear in u: two graphs are built once, and every
+    iteration is a pass through each.
+    """
+    x = images.detach().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention can't be differentiated twice
+        y = encoder(x)
+        u = torch.zeros_like(y, requires_grad=True)
+        (pulled,) = torch.autograd.grad(y, x, u, create_graph=True)  # J'u
+        slope = torch.zeros(len(x), dtype=y.dtype, device=y.device)
+        direction = _unit(direction)
+        for _ in range(iterations):
+            before = slope
+            (pushed,) = torch.autograd.grad(pulled, u, direction, retain_graph=True)  # Jv
+            slope = _norm(pushed)
+            (direction,) = torch.autograd.grad(y, x, pushed, retain_graph=True)  # J'Jv
+            direction = _unit(direction)
+            if bool(((slope - before).abs() <= tolerance * slope).all()):
+                break
+    return slope.detach()
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.flatten(1).square().sum(dim=1).sqrt()
+
+
+def _unit(x: Tensor) -> Tensor:
+    norm = _norm(x).clamp(min=torch.finfo(x.dtype).tiny)
+    return x / norm.view(-1, *[1] * (x.ndim - 1))

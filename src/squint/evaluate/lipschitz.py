@@ -1,0 +1,162 @@
+"""How far features move when an image does: the protocol `lipschitz`.
+
+Pixels count from 0 to 1, features by their direction alone (a unit vector), so that encoders of
+any scale and normalisation can be compared: the slope is in directions per unit of pixels, and the
+most a direction can move is 2.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from squint.compression import lipschitz
+from squint.evaluate import compression, figures
+from squint.evaluate.bench import Bench, Which
+from squint.evaluate.corruptions import corrupt
+from squint.evaluate.features import evaluation_mode
+from squint.evaluate.inputs import corruptible, squares
+from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
+from squint.shapes import Image
+from squint.views.recipes import ViewsConfig
+
+CORRUPTIONS = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "jpeg_compression")
+SEVERITY = 3
+LOCAL = 0.05
+"""Share of the way to the other image that counts as local."""
+COLUMNS = ("median", "90 %", "99 %", "max")
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: steepest slopes, and slopes towards augmented and corrupted images."""
+    options = bench.options.lipschitz
+    tables = {which: _table(bench, which) for which in bench.kinds}
+    table = {
+        row + ("" if which == "trained" else " (random)"): columns
+        for row in tables["trained"]
+        for which in bench.kinds
+        for columns in [tables[which][row]]
+    }
+    protocol = (
+        "direction of encoder features per pixel distance (pixels 0 to 1, Euclidean); steepest: "
+        f"largest singular value of the Jacobian at {options.images} held-out images, evaluation "
+        f"view, power iteration to {lipschitz.TOLERANCE:g} or {options.iterations} steps; towards: "
+        "slope to the other image, whole way (secant) and, local, a share of "
+        f"{LOCAL:g}; augmentations as in the protocol augmentations, corruptions of severity "
+        f"{SEVERITY}; quantiles over images; last weights, seed 0"
+    )
+    values = {which: rows["steepest"]["median"] for which, rows in tables.items()}
+    entries = {"lipschitz_median": bench.entry(values, protocol, table=table)}
+    values = {which: rows["steepest"]["max"] for which, rows in tables.items()}
+    entries["lipschitz_max"] = bench.entry(values, protocol)
+    if bench.subject.run is not None:
+        entries["lipschitz_lower_bound"] = _bound_of_code(bench)
+    draw(bench, tables)
+    return entries
+
+
+def draw(bench: Bench, tables: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Median to 99 % of every slope, trained beside random, on a logarithmic axis."""
+    names = list(tables["trained"])
+
+    def ranges(axes: Any, theme: figures.Theme) -> None:
+        for number, (which, rows) in enumerate(tables.items()):
+            shift = 0.17 * (2 * number - len(tables) + 1)
+            for place, name in enumerate(names):
+                row = rows[name]
+                where, colour = place + shift, theme.series[number]
+                axes.plot([row["median"], row["99 %"]], [where] * 2, color=colour, linewidth=3)
+                axes.plot(row["max"], where, "|", color=colour, markersize=8)
+            first = rows[names[0]]
+            label = "random encoder" if which == "random" else bench.subject.title
+            axes.plot([first["median"]] * 2, [shift] * 2, color=theme.series[number], label=label)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.grid(axis="x")
+        axes.set_xlabel("direction per pixel distance: bar median to 99 %, stroke maximum")
+        axes.set_title(f"Slopes of the features, {bench.subject.title}")
+        axes.legend()
+
+    height = max(figures.SIZE[1], 1.2 + 0.3 * len(names))
+    figures.save(ranges, bench.subject.out.parent / figures.FOLDER, "lipschitz", height=height)
+
+
+def _table(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
+    options = bench.options.lipschitz
+    module = bench.module(which).to(bench.device)
+    mean, std = _normalisation(bench.views, bench.device)
+
+    def direction(pixels: Tensor) -> Tensor:
+        return F.normalize(module((pixels - mean) / std).float(), dim=1)
+
+    stored = squares(bench.parts.test, bench.views, limit=options.images)  # uint8
+    pixels = stored.to(bench.device).float() / 255
+    with evaluation_mode(module):
+        steep = lipschitz.steepest(direction, pixels, iterations=options.iterations)
+        rows: dict[str, dict[str, float]] = {"steepest": _named(lipschitz.quantiles(steep))}
+        views = redrawn_pairs(
+            bench.parts.test, bench.views, device=bench.device, limit=options.images
+        )
+        for name, pair in next(views).items():
+            if name != NOTHING:
+                ours, others = (view * std + mean for view in pair)
+                rows[f"towards {name}"] = _towards(direction, ours, others)
+        for name in CORRUPTIONS if corruptible(stored) else ():
+            others = _corrupted(stored, name).to(bench.device).float() / 255
+            rows[f"towards {name}"] = _towards(direction, pixels, others)
+    return rows
+
+
+def _towards(
+    direction: Callable[[Tensor], Tensor], pixels: Image, others: Image
+) -> dict[str, float]:
+    secant = lipschitz.slopes(direction, pixels, others)
+    local = lipschitz.slopes(direction, pixels, others, share=LOCAL)
+    return _named(lipschitz.quantiles(secant)) | {"local median": lipschitz.quantiles(local)[0]}
+
+
+def _named(values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _corrupted(stored: Tensor, name: str) -> Tensor:
+    rows = torch.arange(len(stored))
+    return corrupt(stored, name, SEVERITY, rows=rows, seed=0)
+
+
+@torch.no_grad()
+def _bound_of_code(bench: Bench) -> dict[str, Any]:
+    """The bound from divergences of the code's laws, over pairs of independent views."""
+    method = compression.method_of(bench, "lipschitz")
+    coder = compression.coder_of(method)
+    views = bench.run("lipschitz").recipe.views
+    _, std = _normalisation(views, bench.device)
+    found: list[Tensor] = []
+    limit = bench.options.lipschitz.images
+    with evaluation_mode(method):
+        for batch in redrawn_pairs(bench.parts.test, views, device=bench.device, limit=limit):
+            first, second = batch[EVERYTHING]
+            (h, _), *_ = coder.pairs((first, second))
+            (other, _), *_ = coder.pairs((second, first))
+            distance = ((first - second) * std).flatten(1).norm(dim=1)
+            kappa, dim = coder.channel.kappa_e, h.shape[1]
+            divergence = compression.information.rate(h, other, kappa, kappa)
+            bound = lipschitz.from_rate(divergence, distance, kappa_e=kappa, dim=dim)
+            found.append(torch.where(distance > 0, bound, torch.nan))
+    median, *_, most = lipschitz.quantiles(torch.cat(found))
+    protocol = (
+        "projector code's direction h: sqrt(2 KL / (kappa_e A(kappa_e))) / |x - x'| with KL of "
+        f"e(z|x) and e(z|x') = vMF(h, kappa_e = {coder.channel.kappa_e:g}), maximum over {limit} "
+        "held-out images' pairs of independent views of one recipe, pixels 0 to 1, seed 0 (after "
+        "Lee et al. 2021; formula derived in docs/metrics.md)"
+    )
+    return bench.entry({"trained": most}, protocol, median=median)
+
+
+def _normalisation(views: ViewsConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, (c, 1, 1) each."""
+    mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (views.mean, views.std))
+    return mean, std

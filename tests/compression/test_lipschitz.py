@@ -1,0 +1,125 @@
+"""Slopes against full singular value decompositions, finite differences, and what is known."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from squint.compression import lipschitz
+from squint.nn import encoders
+from squint.ops import vmf
+
+
+def spectral(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Largest singular value of the whole Jacobian at each image."""
+    found = []
+    for image in images:
+        jacobian = torch.autograd.functional.jacobian(lambda x: encoder(x[None])[0], image)
+        found.append(torch.linalg.matrix_norm(jacobian.flatten(1), ord=2))
+    return torch.stack(found)
+
+
+def test_exact_for_a_linear_map() -> None:
+    torch.manual_seed(0)
+    u, _ = torch.linalg.qr(torch.randn(20, 12, dtype=torch.float64))
+    v, _ = torch.linalg.qr(torch.randn(48, 12, dtype=torch.float64))
+    weight = u @ torch.diag(torch.linspace(0.5, 3.7, 12, dtype=torch.float64)) @ v.T
+    images = torch.randn(5, 3, 4, 4, dtype=torch.float64)
+
+    def linear(x: Tensor) -> Tensor:
+        return x.flatten(1) @ weight.T
+
+    found = lipschitz.steepest(linear, images, iterations=1000, tolerance=1e-13, batch=2)
+    torch.testing.assert_close(found, torch.full((5,), 3.7, dtype=torch.float64), rtol=1e-9, atol=0)
+    worst = lipschitz.slopes(linear, images, images + v[:, -1].view(1, 3, 4, 4))
+    torch.testing.assert_close(worst, found)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
+def test_a_small_network_within_a_percent(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(27, 40), activation, nn.Linear(40, 40), activation, nn.Linear(40, 9)
+    ).double()
+    images = torch.randn(12, 3, 3, 3, dtype=torch.float64)
+    expected = spectral(encoder, images)
+    found = lipschitz.steepest(encoder, images)
+    assert (found <= expected * (1 + 1e-12)).all()
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
+
+
+def test_a_residual_network_and_a_transformer_within_a_percent() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(3, 3, 16, 16)
+    resnet = encoders.build("resnet10", stem="cifar", width=0.0625)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    transformer = nn.Sequential(nn.Flatten(2), nn.Linear(256, 16), layer, nn.Flatten())
+    for encoder in (resnet, transformer):
+        encoder = encoder.double().eval()
+        expected = spectral(encoder, images.double())
+        found = lipschitz.steepest(encoder, images.double())
+        torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
+
+
+def test_images_do_not_depend_on_their_batch_and_no_gradient_is_left() -> None:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 7)).double()
+    images = torch.randn(7, 3, 2, 2, dtype=torch.float64)
+    whole = lipschitz.steepest(encoder, images, tolerance=1e-9, iterations=2000)
+    parts = lipschitz.steepest(encoder, images, tolerance=1e-9, iterations=2000, batch=3)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=0)
+    assert all(p.grad is None for p in encoder.parameters()) and not whole.requires_grad
+    with torch.no_grad():
+        lipschitz.steepest(encoder, images)
+
+
+def test_a_constant_map_has_no_slope() -> None:
+    found = lipschitz.steepest(lambda x: 0 * x.flatten(1), torch.randn(3, 2, 2))
+    assert torch.equal(found, torch.zeros(3))
+
+
+def test_slopes_never_exceed_the_steepest_of_a_linear_map_and_skip_equal_images() -> None:
+    torch.manual_seed(0)
+    images, others = torch.randn(2, 9, 3, 2, 2, dtype=torch.float64)
+    weight = torch.randn(6, 12, dtype=torch.float64)
+    others[4] = images[4]
+
+    def linear(x: Tensor) -> Tensor:
+        return x.flatten(1) @ weight.T
+
+    found = lipschitz.slopes(linear, images, others, batch=4)
+    assert found.isnan().tolist() == [i == 4 for i in range(9)]
+    most = torch.linalg.matrix_norm(weight, ord=2)
+    rest = found[~found.isnan()]
+    assert (rest <= most).all()
+    near = lipschitz.slopes(linear, images, others, share=1e-3)
+    torch.testing.assert_close(near[~near.isnan()], rest)
+
+
+def test_a_short_step_is_the_directional_derivative() -> None:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 30), nn.Tanh(), nn.Linear(30, 7)).double()
+    images, others = torch.randn(2, 5, 3, 2, 2, dtype=torch.float64)
+    jacobians = [torch.autograd.functional.jacobian(encoder, x[None])[0, :, 0] for x in images]
+    steps = (others - images).flatten(1)
+    pushed = torch.stack([j.flatten(1) @ v for j, v in zip(jacobians, steps, strict=True)])
+    expected = pushed.norm(dim=1) / (others - images).flatten(1).norm(dim=1)
+    found = lipschitz.slopes(encoder, images, others, share=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+
+
+def test_the_bound_from_divergences_is_the_slope_of_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, other = F.normalize(torch.randn(2, 30, 16, generator=generator, dtype=torch.float64), dim=2)
+    distance = torch.rand(30, generator=generator, dtype=torch.float64) + 0.1
+    divergence = vmf.kl(h, 300.0, other, 300.0)
+    found = lipschitz.from_rate(divergence, distance, kappa_e=300.0, dim=16)
+    torch.testing.assert_close(found, (h - other).norm(dim=1) / distance, rtol=1e-9, atol=0)
+
+
+def test_quantiles_leave_out_what_is_no_number() -> None:
+    values = torch.tensor([math.nan, *range(101)])
+    assert lipschitz.quantiles(values) == pytest.approx([50, 90, 99, 100])
+    assert all(map(math.isnan, lipschitz.quantiles(torch.tensor([math.nan]))))
