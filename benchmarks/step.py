@@ -1,132 +1,136 @@
 """How much of the encoder's own speed is left when views, loss, optimizer and log are added?
 
-    python benchmarks/step.py [--recipe simclr@tiny c-simclr@tiny] [--seconds 20] [--write]
+    python benchmarks/step.py [--recipes simclr@tiny,byol@tiny] [--data SRC] [--quick] [--write]
 
-`bare` is forward and backward of the encoder on ready-made tensors, in the same precision and
-layout, both views in one pass. `step` is everything a training run does for a batch: order,
-pixels, views, method, backward, finite check, optimizer, log. The two are run in turn; the ratio
-is taken round by round, so a machine that slows down slows both.
+`bare` is the encoder's own passes for one batch on ready-made tensors, in the same precision,
+layout and number: forward and backward for what is trained, forward without a graph for what a
+target computes. `step` is everything a run does for a batch: order, pixels, views, method,
+backward, finite check, optimizer, target, log. A third case has ready-made views instead.
 """
 
 import argparse
-import datetime
-import platform
-import statistics
+import contextlib
+import itertools
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import side_by_side
 import torch
+from side_by_side import Case, Section
+from torch import Tensor
 
 from squint import methods, presets
+from squint.configs import MoCoConfig, SimCLRConfig
 from squint.data import open_source
+from squint.methods import Method
 from squint.recipe import Recipe
-from squint.runs import Run, create
-from squint.train import optim
-from squint.train.feed import Feed, prepare
+from squint.runs import create
+from squint.train.feed import Batch, Feed, prepare
 from squint.train.log import Log, Silent
 from squint.train.loop import Events, Plan, fit
+from squint.train.pretrain import optimizer_of
 from squint.train.runtime import Runtime, start
 from squint.train.signals import Stop
 
-STEPS = 8
-"""Steps of one round of either side."""
+METHODS = ("simclr", "moco-v1", "moco-v2", "moco-v3", "byol")
+ALL_TINY = ",".join(f"{c}{name}@tiny" for name in METHODS for c in ("", "c-"))
 
 
 def main() -> None:
-    """Measure the recipes asked for and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--recipe", nargs="+", default=["simclr@tiny", "c-simclr@tiny"])
-    parser.add_argument("--data", default="demo")
-    parser.add_argument("--seconds", type=float, default=60.0, help="per recipe")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/step.md")
-    options = parser.parse_args()
-    rows = [measure(name, options.data, options.seconds) for name in options.recipe]
-    table = "\n".join([*heading(), *rows])
-    print(table)
-    if options.write:
-        (Path(__file__).parent / "results" / "step.md").write_text(table + "\n")
+    """Measure the recipes asked for and print a table for each."""
+    options = side_by_side.options(__doc__, recipes=ALL_TINY, data="demo", batch_size=0, out="step")
+    sections = [compare(name, options) for name in options.recipes.split(",")]
+    side_by_side.report(options.out, sections, options)
 
 
-def measure(name: str, data: str, seconds: float) -> str:
-    """One row: images per second of both sides, and the median ratio with its range."""
-    recipe = presets.recipe(name)
-    with start(recipe.train) as runtime, tempfile.TemporaryDirectory() as folder:
-        bare, step = (
-            bare_steps(recipe, runtime),
-            training_steps(recipe, runtime, data, Path(folder)),
+def compare(name: str, options: argparse.Namespace) -> Section:
+    """One recipe's table."""
+    recipe = presets.recipe(name).override({"train.knn_every_epochs": 0})
+    if options.batch_size:
+        recipe = recipe.override({"train.batch_size": options.batch_size})
+    with contextlib.ExitStack() as stack:
+        runtime = stack.enter_context(start(recipe.train))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        readable = prepare(open_source(options.data, channels=recipe.encoder.in_channels), recipe)
+        batches = Feed(readable, recipe, runtime).batches(0)
+        ready = next(batches)
+        steps = (
+            training_step(recipe, runtime, itertools.repeat(ready), folder / "ready"),
+            training_step(recipe, runtime, batches, folder / "whole"),
         )
-        bare()
-        step()
-        times: list[tuple[float, float]] = []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or len(times) < 3:
-            times.append((timed(bare), timed(step)))
-    images = STEPS * recipe.train.batch_size
-    ratios = [alone / whole for alone, whole in times]
-    alone, whole = (statistics.median(images / t[side] for t in times) for side in (0, 1))
-    return (
-        f"| {name} | {runtime.precision} | {alone:.0f} | {whole:.0f} | "
-        f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | {len(times)} |"
-    )
+        images = recipe.train.batch_size
+        cases = [
+            Case("bare", bare(recipe, runtime, ready), items=images),
+            Case("step on ready-made views", steps[0], items=images),
+            Case("step", steps[1], items=images),
+        ]
+        timings = side_by_side.measure(cases, seconds=options.seconds)
+    title = f"{name}, batch {images}, {runtime.precision}, source images"
+    return Section(title, timings, against="bare")
 
 
-def bare_steps(recipe: Recipe, runtime: Runtime) -> Callable[[], None]:
-    """Forward and backward of the encoder on ready-made tensors."""
+def bare(recipe: Recipe, runtime: Runtime, batch: Batch) -> Callable[[], None]:
+    """The encoder's passes of one step of a method, on one batch of views."""
     torch.manual_seed(0)
-    encoder = runtime.place(methods.build(recipe).encoder).train()
-    size, batch = recipe.views.size, recipe.train.batch_size
-    images = torch.randn(2 * batch, recipe.encoder.in_channels, size, size, device=runtime.device)
-    images = images.contiguous(memory_format=runtime.memory_format)
+    method = methods.build(recipe)
+    encoder = runtime.place(method).encoder.train()  # pyright: ignore
+    trained, followed = passes(recipe, batch, runtime)
 
     def run() -> None:
-        for _ in range(STEPS):
-            with runtime.autocast():
-                features = encoder(images)
-            encoder.zero_grad(set_to_none=True)
-            features.float().square().mean().backward()
+        features: list[Tensor] = []
+        with runtime.autocast():
+            features += [encoder(images) for images in trained]
+            with torch.no_grad():
+                for images in followed:
+                    encoder(images)
+        torch.stack([f.float().square().mean() for f in features]).sum().backward()
+        encoder.zero_grad(set_to_none=True)
         synchronise(runtime)
 
     return run
 
 
-def training_steps(recipe: Recipe, runtime: Runtime, data: str, out: Path) -> Callable[[], None]:
-    """The training loop itself, some steps at a time."""
-    recipe = recipe.override({"train.knn_every_epochs": 0})
-    readable = prepare(open_source(data, channels=recipe.encoder.in_channels), recipe)
+def passes(recipe: Recipe, batch: Batch, runtime: Runtime) -> tuple[list[Tensor], list[Tensor]]:
+    """What goes through the encoder with a graph, and through the target without one."""
+    first, second = batch.views
+    if isinstance(recipe.method, SimCLRConfig):
+        both = torch.cat([first, second])
+        return [both.contiguous(memory_format=runtime.memory_format)], []
+    if isinstance(recipe.method, MoCoConfig) and not recipe.method.symmetric:
+        return [first], [second]
+    return [first, second], [first, second]
+
+
+def training_step(
+    recipe: Recipe, runtime: Runtime, batches: Iterator[Batch], out: Path
+) -> Callable[[], None]:
+    """The training loop itself, a step at a time."""
     torch.manual_seed(0)
-    method = methods.build(recipe)
+    method: Method = methods.build(recipe)
     runtime.place(method)
-    optimizer = optim.build(method, "sgd", lr=0.1, weight_decay=recipe.optim.weight_decay)
-    run: Run = create(out / "run", recipe, source=data, derived={})
-    log = Log(run, Silent(), first_step=0)
-    feed = Feed(readable, recipe, runtime)
-    batches = feed.batches(0)
-    whole = Plan.of(recipe, len(readable.images))
+    optimizer = optimizer_of(method, recipe)
+    log = Log(create(out, recipe, source="demo", derived={}), Silent(), first_step=0)
     done = 0
+    plan = Plan(steps_per_epoch=10**9, total_steps=10**9, warmup_steps=0, lr=1e-3)
+    config = replace(recipe.train, log_every_steps=10)
 
     def go() -> None:
         nonlocal done
-        plan = Plan(
-            steps_per_epoch=whole.steps_per_epoch * 10**6,  # no epoch ends: no checkpoints
-            total_steps=done + STEPS,
-            warmup_steps=0,
-            lr=whole.lr,
-        )
+        stop = Stop()
+        stop.signal = 1  # after this step
         done = fit(
             method,
             optimizer,
             batches,
             first_step=done,
-            recipe=recipe,
+            recipe=recipe.replace(train=config),
             plan=plan,
             runtime=runtime,
             log=log,
             events=Events(save=lambda step: None, online_knn=None),
-            stop=Stop(),
+            stop=stop,
         )
         synchronise(runtime)
 
@@ -137,30 +141,6 @@ def synchronise(runtime: Runtime) -> None:
     """Wait for the device."""
     if runtime.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def timed(run: Callable[[], None]) -> float:
-    """Seconds of one call."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
-def heading() -> list[str]:
-    """Where and when, and the head of the table."""
-    return [
-        "# Training step against the bare encoder",
-        "",
-        f"{datetime.date.today()}, {platform.processor() or platform.machine()}, "
-        f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, torch "
-        f"{torch.__version__}. Images per second are source images (two views each), medians of "
-        "rounds run in turn; ratio = step / bare.",
-        "",
-        "    python benchmarks/step.py --write",
-        "",
-        "| recipe | precision | bare img/s | step img/s | ratio | range | rounds |",
-        "|---|---|---:|---:|---:|---|---:|",
-    ]
 
 
 if __name__ == "__main__":

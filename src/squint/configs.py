@@ -295,6 +295,8 @@ class TrainConfig:
     """auto is bfloat16 autocast where the device has it in hardware, else float32."""
     channels_last: bool = True
     """Memory layout of images and convolution weights."""
+    compile: Literal["off", "on"] = "off"
+    """on: torch.compile the encoders before the first step; without a compiler, train as usual."""
     knn_every_epochs: int = 10
     """Epochs between online kNN evaluations, if there are labels; 0 never."""
     log_every_steps: int = 10

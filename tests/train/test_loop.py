@@ -13,6 +13,7 @@ from squint import methods
 from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
+from squint.train import health
 from squint.train.runtime import choose_device, choose_precision
 from train import small
 
@@ -75,10 +76,13 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
     assert small.curve(first) != small.curve(other)
 
 
+@pytest.mark.parametrize("wait", [True, False], ids=["at once", "a step later"])
 @pytest.mark.parametrize("where", ["contrast_nats", "rate_nats", "gradient"])
-def test_nan_stops_before_the_step_and_names_the_term(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+def test_nan_stops_before_anything_is_saved_and_names_the_term(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, wait: bool
 ) -> None:
+    watch = health.Watch
+    monkeypatch.setattr(health, "Watch", lambda method, **_: watch(method, wait=wait))
     whole = SimCLR.forward
     calls = 0
 
@@ -95,7 +99,9 @@ def test_nan_stops_before_the_step_and_names_the_term(
         return step._replace(loss=step.loss * nan, logs=step.logs | {where: nan})
 
     monkeypatch.setattr(SimCLR, "forward", spoiled)
-    word = "projector.0.weight" if where == "gradient" else where
+    word = "gradient of" if where == "gradient" else where  # later, all gradients are bad
+    if where == "gradient" and wait:
+        word = "projector.0.weight"
     with pytest.raises(RunError, match=rf"Step 9: .*{word}.* not finite"):
         squint.pretrain(
             small.source(tmp_path),
@@ -106,6 +112,7 @@ def test_nan_stops_before_the_step_and_names_the_term(
     state = Run(tmp_path / "run").state()
     assert state["position"]["step"] == 6, "the checkpoint of the first epoch stands"
     assert all(value.isfinite().all() for value in state["method"].values())
+    assert [step for step, _ in small.curve(Run(tmp_path / "run"))] == list(range(1, 9))
 
 
 def test_a_batch_larger_than_the_source_is_refused_before_anything_is_written(tmp_path) -> None:
@@ -204,3 +211,28 @@ def test_a_recipe_that_cannot_be_built_leaves_the_old_run_alone(tmp_path: Path) 
     with pytest.raises(RecipeError, match="norm-groups 1"):
         squint.pretrain(data, recipe=recipe, out=tmp_path / "run", overwrite=True, quiet=True)
     assert run.checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize(("step", "last"), [(5, 6), (11, 12)])
+def test_a_bad_step_just_before_a_checkpoint_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, last: int
+) -> None:
+    watch = health.Watch
+    monkeypatch.setattr(health, "Watch", lambda method, **_: watch(method, wait=False))
+    whole, calls = SimCLR.forward, 0
+
+    def spoiled(self: SimCLR, views, progress: float = 1.0) -> Step:
+        nonlocal calls
+        calls += 1
+        out = whole(self, views, progress)
+        return out._replace(loss=out.loss * float("nan")) if calls == step + 1 else out
+
+    monkeypatch.setattr(SimCLR, "forward", spoiled)
+    recipe = small.recipe(train__epochs=2.0, train__log_every_steps=100)
+    with pytest.raises(RunError, match=rf"Step {last}: .* not finite"):
+        squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    checkpoint = Run(tmp_path / "run").checkpoint
+    if last == 6:
+        assert not checkpoint.exists()
+    else:
+        assert Run(tmp_path / "run").state()["position"]["step"] == 6

@@ -162,3 +162,24 @@ def test_build_refuses(settings, message):
 def test_nothing_to_train():
     with pytest.raises(RecipeError, match="nothing is left"):
         optim.parameter_groups(nn.ReLU(), weight_decay=0.0, decay_norm_and_bias=False)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fused_steps_are_those_of_the_plain_loop(name):
+    """Weights agree to a few units in the last place after ten steps."""
+    torch.manual_seed(0)
+    fused = nn.Sequential(nn.Linear(40, 30), nn.BatchNorm1d(30), nn.Linear(30, 20))
+    plain = copy.deepcopy(fused)
+    ours = optim.build(fused, name, lr=0.01, weight_decay=0.01)
+    theirs = optim.build(plain, name, lr=0.01, weight_decay=0.01)
+    for group in theirs.param_groups:
+        assert group["fused"] is True
+        group["fused"], group["foreach"] = False, False
+    for _ in range(10):
+        for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)

@@ -89,7 +89,7 @@ def _in_two_passes(
     reseed: Callable[[int], None],
 ) -> Step:
     pieces: list[tuple[Tensor, ...]] = []
-    with torch.no_grad(), runtime.autocast(), _buffers_restored(method):
+    with torch.no_grad(), runtime.autocast(), buffers_restored(method):
         for number, part in enumerate(parts, 1):
             reseed(number)
             pieces.append(method.embed(part))
@@ -115,7 +115,7 @@ def _in_two_passes(
 
 
 @contextmanager
-def _buffers_restored(method: nn.Module) -> Iterator[None]:
+def buffers_restored(method: nn.Module) -> Iterator[None]:
     """Undo what happens to buffers inside: running statistics must not count a piece twice."""
     buffers = list(method.buffers())
     before = [buffer.clone() for buffer in buffers]
@@ -164,7 +164,7 @@ def _fits(method: Method, recipe: Recipe, runtime: Runtime, images: int) -> bool
     size, channels = recipe.views.size, recipe.encoder.in_channels
     method.to(runtime.device)
     try:
-        with _buffers_restored(method):
+        with buffers_restored(method):
             x = torch.zeros(2 * images + images // 5, channels, size, size, device=runtime.device)
             groups = getattr(recipe.method, "norm_groups", 1) // runtime.world_size or 1
             x = x[: len(x) // groups * groups].contiguous(memory_format=runtime.memory_format)

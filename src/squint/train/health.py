@@ -1,4 +1,6 @@
-"""Stop before a bad number reaches the weights."""
+"""Stop before a bad number reaches a checkpoint."""
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -8,8 +10,66 @@ from squint.errors import RunError
 from squint.methods import Step
 
 
+class _Taken(NamedTuple):
+    """A step whose numbers have not been looked at."""
+
+    step: Step
+    grad_norm: Float[Tensor, ""]
+    number: int
+    finite: Tensor
+    """On its way to the host."""
+    arrived: torch.cuda.Event | None
+
+
+class Watch:
+    """Looks at every step's numbers; on a CPU before the optimizer moves.
+
+    On CUDA each step is looked at when the next one has been asked of the device, so that the
+    device never waits for the host: a bad step is then taken, but `settle`, called before every
+    checkpoint, keeps it from being saved.
+    """
+
+    def __init__(self, method: nn.Module, *, wait: bool) -> None:
+        self._method = method
+        self._wait = wait
+        self._open: _Taken | None = None
+
+    def look(self, step: Step, grad_norm: Float[Tensor, ""], number: int) -> None:
+        """Make sure that this step is finite, or the one before; see `check_finite`.
+
+        Raises:
+            RunError: it is not.
+        """
+        if self._wait:
+            check_finite(step, grad_norm, self._method, number)
+            return
+        self.settle()
+        logs = {name: value.detach() for name, value in step.logs.items()}
+        finite = torch.isfinite(step.loss.detach() + grad_norm).to("cpu", non_blocking=True)
+        arrived = None
+        if grad_norm.is_cuda:
+            arrived = torch.cuda.Event()
+            arrived.record()
+        kept = Step(step.loss.detach(), logs)
+        self._open = _Taken(kept, grad_norm, number, finite, arrived)
+
+    def settle(self) -> None:
+        """Make sure that the steps taken so far are finite.
+
+        Raises:
+            RunError: the last one is not.
+        """
+        if self._open is None:
+            return
+        taken, self._open = self._open, None
+        if taken.arrived is not None:
+            taken.arrived.synchronize()
+        if not bool(taken.finite):
+            check_finite(taken.step, taken.grad_norm, self._method, taken.number)
+
+
 def check_finite(step: Step, grad_norm: Float[Tensor, ""], method: nn.Module, number: int) -> None:
-    """Make sure that the loss and the whole gradient are finite; called before the optimizer moves.
+    """Make sure that the loss and the whole gradient are finite.
 
     Under several ranks gradients are already averaged here, so every rank sees the same and stops.
 
@@ -32,9 +92,8 @@ def check_finite(step: Step, grad_norm: Float[Tensor, ""], method: nn.Module, nu
     else:
         what = f"the gradient of {_first_bad_gradient(method)}"
     raise RunError(
-        f"Step {number + 1}: {what} is not finite, so the step was not taken and the weights are "
-        "those of the last good one. Try a lower --lr, --optim.clip-grad-norm 1, or "
-        "--train.precision float32."
+        f"Step {number + 1}: {what} is not finite. Nothing of it was saved: the last checkpoint is "
+        "good. Try a lower --lr, --optim.clip-grad-norm 1, or --train.precision float32."
     )
 
 

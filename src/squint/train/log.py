@@ -5,13 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from squint import runs
 from squint.runs import Run
@@ -139,7 +139,7 @@ class Log:
         with runs.replacing(run.metrics) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self._file = run.metrics.open("a")
-        self._board = SummaryWriter(str(run.path), purge_step=first_step + 1)
+        self._run, self._first_step = run, first_step
         self._screen = screen
         self._newest: dict[str, Any] = {}
 
@@ -163,8 +163,16 @@ class Log:
     def __exit__(self, *_: object) -> None:
         """Flush and close everything."""
         self._screen.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
         self._file.close()
+
+    @cached_property
+    def _board(self) -> Any:
+        """TensorBoard's writer; its package is loaded with the first record, not before a step."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        return SummaryWriter(str(self._run.path), purge_step=self._first_step + 1)
 
 
 def _summary(record: Mapping[str, Any]) -> str:

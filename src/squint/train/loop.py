@@ -76,6 +76,7 @@ def fit(
         RunError: the loss or a gradient is not finite; a checkpoint can't be written.
     """
     model = runtime.wrap(method)
+    watch = health.Watch(method, wait=runtime.device.type != "cuda")
     meter, clock = Meter(), Clock(recipe.train.batch_size, recipe.train.save_every_minutes)
     knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
     done = first_step
@@ -96,7 +97,7 @@ def fit(
             reseed=partial(seed_everything, recipe.train.seed, step),
         )
         grad_norm = clip_gradient(method, recipe)
-        health.check_finite(out, grad_norm, method, step)
+        watch.look(out, grad_norm, step)
         optimizer.step()
         method.after_step(out, step / plan.total_steps)
 
@@ -106,6 +107,7 @@ def fit(
         clock.step(batch.wait_seconds)
         record: dict[str, float] = {}
         if done % recipe.train.log_every_steps == 0 or last:
+            watch.settle()
             record = meter.take(runtime) | {"lr": lr} | clock.take()
         if events.online_knn and knn_every and (done % knn_every == 0 or last):
             record["knn_top1"] = events.online_knn()
@@ -114,6 +116,7 @@ def fit(
             log.write({"step": done, "epoch": done / plan.steps_per_epoch} | record)
         stopping = runtime.any_rank(stop.asked)
         if epoch_end or last or stopping or clock.save_is_due():
+            watch.settle()
             events.save(done)
         if stopping:
             break

@@ -8,6 +8,7 @@ from squint.data import Images
 from squint.evaluate.inputs import halves, labelled_features
 from squint.evaluate.knn import knn_top1
 from squint.recipe import Recipe
+from squint.train.compiling import not_compiled
 from squint.train.runtime import Runtime
 
 BANK, QUERIES = 5_000, 1_000
@@ -29,10 +30,11 @@ def online_knn(
         return None
 
     def measure() -> float:
-        bank, queries = (
-            labelled_features(encoder, part, recipe.views, device=runtime.device, limit=limit)
-            for part, limit in ((train, BANK), (test, QUERIES))
-        )
+        with not_compiled(encoder):
+            bank, queries = (
+                labelled_features(encoder, part, recipe.views, device=runtime.device, limit=limit)
+                for part, limit in ((train, BANK), (test, QUERIES))
+            )
         return knn_top1(*bank, *queries, k=20, temperature=0.1, num_classes=len(images.classes))
 
     return measure

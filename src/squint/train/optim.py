@@ -256,9 +256,9 @@ def build(
     )
     match name:
         case "sgd":
-            return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov)
+            return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr, betas=(momentum, beta2))
+            return torch.optim.AdamW(groups, lr, betas=(momentum, beta2), fused=True)
         case "lars":
             return LARS(
                 groups,

@@ -20,6 +20,7 @@ from squint.runs import Run
 from squint.train import checkpoint, optim
 from squint.train.accumulate import pieces_of
 from squint.train.checkpoint import Position
+from squint.train.compiling import compile_encoders
 from squint.train.feed import Feed, Readable, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, Plan, fit
@@ -155,6 +156,9 @@ def _train(
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             log = stack.enter_context(Log(run, screen, first_step=first_step))
             log.say(_banner(run, recipe, plan, readable, method, runtime, pieces, first_step))
+        compiled = compile_encoders(method, recipe, runtime, pieces=pieces)
+        if log and compiled:
+            log.say(f"  encoder  {compiled}")
         done = fit(
             method,
             optimizer,

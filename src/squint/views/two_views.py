@@ -6,12 +6,12 @@ two: a loader worker crops, the device does the rest.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import torch
-import torchvision.transforms.v2.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from squint import shapes
 from squint.shapes import Pixels, Rows
@@ -19,11 +19,6 @@ from squint.views.draw import draw, draw_box, draw_look
 from squint.views.normalise import normalise
 from squint.views.paths import PathName, Square, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
-
-_MODE: dict[Interpolation, InterpolationMode] = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
 
 
 class TwoViews:
@@ -153,7 +148,7 @@ class EvaluationView:
         recipe = self.config.evaluation
         height, width = pixels.shape[-2:]
         side = max(1, round(recipe.crop * min(height, width)))
-        square = F.center_crop(pixels, [side, side])  # (*n, c, side, side)
+        square = _torchvision().center_crop(pixels, [side, side])  # (*n, c, side, side)
         square = _resize(square, recipe.size, recipe.interpolation)  # (*n, c, s, s)
         images = square.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         return normalise(images, self.config)
@@ -171,4 +166,11 @@ def _resize(
 ) -> UInt8[Tensor, "*n c s s"]:
     if pixels.shape[-2:] == (size, size):
         return pixels
-    return F.resize(pixels, [size, size], _MODE[interpolation], antialias=True)
+    torchvision = _torchvision()
+    mode = torchvision.InterpolationMode(interpolation)
+    return torchvision.resize(pixels, [size, size], mode, antialias=True)
+
+
+def _torchvision() -> Any:
+    """Its functions, loaded on first use: they bring torch's compiler, seconds of start-up."""
+    return import_module("torchvision.transforms.v2.functional")
