@@ -24,8 +24,6 @@ from squint.runs import Run
 from squint.train.pretrain import pretrain, resume
 from squint.train.signals import Interrupted
 
-PLAIN = "plain"
-"""In place of a value: the method without a bottleneck."""
 PROTOCOLS = ("knn", "linear", "compression", "fitted")
 
 Table = dict[str, Any]
@@ -143,7 +141,7 @@ def plan(
 def _at(base: Recipe, over: str, text: str) -> Recipe:
     if over == "train.seed":
         raise RecipeError("A sweep over train.seed is --seeds: give the field that is to differ.")
-    if text == PLAIN and over.startswith("compression."):
+    if text == frontier.PLAIN and over.startswith("compression."):
         return base.replace(compression=OpenConfig())
     known = leaves(base)
     if over not in known:

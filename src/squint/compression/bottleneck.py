@@ -104,12 +104,6 @@ class CEB(nn.Module):
         forward = vmf.log_prob(z.detach(), h.detach(), self.kappa_e)
         return z, forward - vmf.log_prob(z, given, self.kappa_b)
 
-    learns_kappa_e = False
-
-    def kappa_of(self, h: Float[Tensor, "n d"]) -> float:
-        """Concentration of e(z|x)."""
-        return self.kappa_e
-
     def closed_form_rate(
         self, h: Float[Tensor, "n d"], given: Float[Tensor, "n d"]
     ) -> Float[Tensor, " n"]:

@@ -98,7 +98,7 @@ def _costs(
         for batch in batches:
             for name, pair in batch.items():
                 for h, y in pairs_of(pair):
-                    rate = information.rate(h, y, channel.kappa_of(h), channel.kappa_b)
+                    rate = information.rate(h, y, channel.kappa_e, channel.kappa_b)
                     rates.setdefault(name, []).append(rate)
     means = {name: torch.cat(values).mean().item() for name, values in rates.items()}
     return {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}

@@ -10,6 +10,9 @@ from rich.table import Table
 from squint.evaluate import figures
 from squint.evaluate.table import TITLES, text
 
+PLAIN = "plain"
+"""Value of the runs without a bottleneck."""
+
 _HIDDEN = ("info_cap_nats", "fitted_info_cap_nats")
 
 
@@ -33,31 +36,31 @@ def show(sweep: Mapping[str, Any]) -> None:
 def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
     """Accuracy against rate, a line for every kind of accuracy; nothing without both."""
     summary = [row for row in _in_order(sweep) if _rate(sweep) in row]
+    rate = _rate(sweep)
     kinds = [name for name in dict.fromkeys(n for row in summary for n in row) if "top1" in name]
     if not kinds:
         return
 
     def frontier(axes: Any, theme: figures.Theme) -> None:
         for number, kind in enumerate(kinds):
-            rows = sorted(
-                (row for row in summary if kind in row), key=lambda row: row[_rate(sweep)]["mean"]
-            )
+            colour = theme.series[number % len(theme.series)]
+            rows = [row for row in summary if kind in row]
+            path = [row for row in rows if row["value"] != PLAIN]  # no step of the sweep
+            axes.plot(*_places(path, rate, kind), color=colour, alpha=0.55)
             axes.errorbar(
-                [row[_rate(sweep)]["mean"] for row in rows],
-                [100 * row[kind]["mean"] for row in rows],
-                xerr=[row[_rate(sweep)]["std"] or 0.0 for row in rows],
+                *_places(rows, rate, kind),
+                xerr=[row[rate]["std"] or 0.0 for row in rows],
                 yerr=[100 * (row[kind]["std"] or 0.0) for row in rows],
-                marker="o",
-                capsize=2.5,
-                elinewidth=1.0,
-                color=theme.series[number % len(theme.series)],
+                fmt="o",
+                elinewidth=0.8,
+                color=colour,
                 label=TITLES.get(kind, kind),
             )
         for row in summary:
             highest = max(100 * row[kind]["mean"] for kind in kinds if kind in row)
             axes.annotate(
                 row["value"],
-                (row[_rate(sweep)]["mean"], highest),
+                (row[rate]["mean"], highest),
                 xytext=(0, 9),
                 textcoords="offset points",
                 ha="center",
@@ -66,7 +69,7 @@ def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
             )
         axes.margins(y=0.14)
         axes.grid()
-        axes.set_xlabel(f"{TITLES[_rate(sweep)]}, held-out images")
+        axes.set_xlabel(f"{TITLES[rate]}, held-out images")
         axes.set_ylabel("accuracy, %")
         axes.set_title(f"Rate and accuracy of {sweep['recipe']} over {sweep['over']}")
         axes.legend()
@@ -118,6 +121,13 @@ def draw_information_plane(
         axes.legend(title=sweep["over"])
 
     figures.save(plane, folder / figures.FOLDER, "information-plane")
+
+
+def _places(
+    rows: Sequence[Mapping[str, Any]], rate: str, kind: str
+) -> tuple[list[float], list[float]]:
+    """Mean rates in nats, mean accuracies in percent."""
+    return [row[rate]["mean"] for row in rows], [100 * row[kind]["mean"] for row in rows]
 
 
 def _rate(sweep: Mapping[str, Any]) -> str:

@@ -79,9 +79,9 @@ class LinearOptions:
 class LipschitzOptions:
     """Slopes of the features."""
 
-    images: int = 100
+    images: int = 50
     """Held-out images they are measured at."""
-    iterations: int = 50
+    iterations: int = 30
     """Steps of the power iteration, at most."""
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class LipschitzOptions:
 class SurpriseOptions:
     """Residual information as a sign of strange images."""
 
-    images: int = 300
+    images: int = 200
     """Held-out images, and as many strange ones."""
     other: str = ""
     """A second source, whose images are to be told from the held-out ones."""
