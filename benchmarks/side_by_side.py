@@ -90,7 +90,7 @@ def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:
     for case in cases:
         try:
             case.run()  # caches, compilers and allocators warm up
-            repeats[case.name] = max(1, round(TURN_SECONDS / _seconds(case, 1)))
+            repeats[case.name] = max(1, round(TURN_SECONDS / seconds_of(case)))
         except Exception as error:  # a peer may fail in any way; the others still count
             failures[case.name] = f"{type(error).__name__}: {error}".splitlines()[0][:100]
     running = [case for case in cases if case.name in repeats]
@@ -101,7 +101,7 @@ def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:
     while running and (rounds < LEAST_ROUNDS or time.perf_counter() < end):
         shuffle.shuffle(order)
         for case in order:
-            taken[case.name].append(_seconds(case, repeats[case.name]))
+            taken[case.name].append(seconds_of(case, repeats[case.name]))
         rounds += 1
     return [
         Timing(case.name, case.items, tuple(taken.get(case.name, ())), failures.get(case.name, ""))
@@ -186,7 +186,8 @@ def machine() -> str:
     )
 
 
-def _seconds(case: Case, repeats: int) -> float:
+def seconds_of(case: Case, repeats: int = 1) -> float:
+    """Seconds per call, mean over so many calls in a row."""
     start = time.perf_counter()
     for _ in range(repeats):
         case.run()

@@ -22,7 +22,7 @@ from squint.data import open_source
 from squint.methods import BYOL, Method, MoCo, MoCoV3, SimCLR
 from squint.methods._method import unit
 from squint.nn import Encoder
-from squint.ops import contrast
+from squint.ops import contrast_dense
 from squint.presets import recipe as preset
 from squint.recipe import Recipe
 from squint.views import TwoViews
@@ -293,23 +293,22 @@ def nothing_to_hold(method: Method) -> None:
 
 def own_among_negatives() -> Any:
     """NT-Xent whose own column is struck out nowhere."""
-    pick = contrast._pick
+    answer = contrast_dense.contrast
 
-    def mutant(anchors: Tensor, other: Tensor, same: Tensor, own: Tensor, t: float = 1.0) -> Tensor:
-        return torch.cat((pick(anchors, other, same, own, t), anchors @ same.T / t), dim=1)
+    def mutant(a: Tensor, partners: Tensor, keys: Tensor, own: Any, *, temperature: float) -> Any:
+        return answer(a, partners, keys, (), temperature=temperature)
 
-    return mock.patch.object(contrast, "_pick", mutant)
+    return mock.patch.object(contrast_dense, "contrast", mutant)
 
 
 def wrong_row() -> Any:
     """The label points at the neighbour's key."""
-    logits = contrast._batch_logits
+    answer = contrast_dense.contrast
 
-    def mutant(query: Tensor, key: Tensor, temperature: float) -> Any:
-        found, own = logits(query, key, temperature)
-        return found, own.roll(1)
+    def mutant(a: Tensor, partners: Tensor, keys: Tensor, own: Any, *, temperature: float) -> Any:
+        return answer(a, partners.roll(1, 0), keys, own, temperature=temperature)
 
-    return mock.patch.object(contrast, "_batch_logits", mutant)
+    return mock.patch.object(contrast_dense, "contrast", mutant)
 
 
 Mutant = Callable[[Method], None]

@@ -1,6 +1,13 @@
 """Contrastive objectives against loops, golden vectors, and one process against two."""
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -12,8 +19,19 @@ from torch import Tensor
 import golden
 import oracles
 from ranks import RankPool
-from squint.ops import gather
-from squint.ops.contrast import info_cap_nats, info_nce, nt_xent, top1
+from squint.errors import RunError
+from squint.ops import contrast_tiles, gather
+from squint.ops.contrast import (
+    DENSE_SIMILARITIES,
+    Path,
+    batch_info_nce_and_top1,
+    info_cap_nats,
+    info_nce,
+    info_nce_and_top1,
+    nt_xent,
+    nt_xent_and_top1,
+)
+from squint.ops.products import times_transposed
 
 
 def _units(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -25,31 +43,40 @@ def _gradients(loss: Tensor, *leaves: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, leaves))
 
 
-def test_nt_xent_and_gradients_equal_the_loops() -> None:
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_nt_xent_and_gradients_equal_the_loops(path: Path) -> None:
     leaves = [_units(5, 7, seed=seed).requires_grad_() for seed in range(4)]
-    ours = nt_xent(*leaves, temperature=0.3)
+    ours = nt_xent(*leaves, temperature=0.3, path=path)
     theirs = oracles.nt_xent(*leaves, 0.3)
     torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=0)
     for mine, other in zip(_gradients(ours, *leaves), _gradients(theirs, *leaves), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-15)
 
 
-def test_anchors_are_their_own_candidates_by_default() -> None:
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_anchors_are_their_own_candidates_by_default(path: Path) -> None:
     z1, z2 = _units(5, 7), _units(5, 7, seed=1)
     torch.testing.assert_close(
-        nt_xent(z1, z2, temperature=0.3), oracles.nt_xent(z1, z2, z1, z2, 0.3), rtol=1e-13, atol=0
+        nt_xent(z1, z2, temperature=0.3, path=path),
+        oracles.nt_xent(z1, z2, z1, z2, 0.3),
+        rtol=1e-13,
+        atol=0,
     )
     keys2 = _units(5, 7, seed=2)
     torch.testing.assert_close(
-        nt_xent(z1, z2, None, keys2, temperature=0.3),
+        nt_xent(z1, z2, None, keys2, temperature=0.3, path=path),
         oracles.nt_xent(z1, z2, z1, keys2, 0.3),
         rtol=1e-13,
         atol=0,
     )
 
 
-def test_one_image_has_one_candidate_and_no_loss() -> None:
-    assert nt_xent(_units(1, 4), _units(1, 4, seed=1), temperature=0.1).item() == 0
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_one_image_has_one_candidate_and_no_loss(path: Path) -> None:
+    z1, z2 = _units(1, 4).requires_grad_(), _units(1, 4, seed=1)
+    loss = nt_xent(z1, z2, temperature=0.1, path=path)
+    assert loss.item() == 0 and not _gradients(loss, z1)[0].any()
+    assert nt_xent(z1, z2, z2, z1, temperature=0.1, path=path).item() == 0
     assert info_cap_nats(1) == 0
 
 
@@ -70,11 +97,12 @@ def test_equal_codes_tell_nothing() -> None:
     assert info_cap_nats(11) == math.log(11)
 
 
+@pytest.mark.parametrize("path", ["dense", "tiles"])
 @pytest.mark.parametrize("case", golden.cases("simclr_ntxent", lambda c: "hidden" in c))
-def test_simclr_official(case: golden.Case) -> None:
+def test_simclr_official(case: golden.Case, path: Path) -> None:
     hidden = case["hidden"].requires_grad_()
     z = F.normalize(hidden, dim=1) if case.settings["hidden_norm"] else hidden
-    loss = 2 * nt_xent(*z.chunk(2), temperature=case.settings["temperature"])
+    loss = 2 * nt_xent(*z.chunk(2), temperature=case.settings["temperature"], path=path)
     _check_official(case, loss, hidden)
 
 
@@ -120,14 +148,16 @@ def _check_official(case: golden.Case, loss: Tensor, hidden: Tensor) -> None:
     torch.testing.assert_close(gradient, case["grad_hidden"], rtol=0, atol=tolerance * scale)
 
 
-def _on_ranks(views: Tensor, weight: Tensor, temperature: float) -> tuple[Tensor, ...]:
+def _on_ranks(
+    views: Tensor, weight: Tensor, temperature: float, path: Path = "auto"
+) -> tuple[Tensor, ...]:
     """Loss of this rank, and its gradients, for `views` (ranks, 2, n, d)."""
     local = views[gather.rank()].clone().requires_grad_()
     weight = weight.clone().requires_grad_()
     z1, z2 = F.normalize(local @ weight, dim=-1)
-    loss = nt_xent(z1, z2, temperature=temperature)
+    loss, top1 = nt_xent_and_top1(z1, z2, temperature=temperature, path=path)
     by_views, by_weight = _gradients(loss, local, weight)
-    return loss.detach(), by_views, by_weight, top1(z1, z2)
+    return loss.detach(), by_views, by_weight, top1
 
 
 @pytest.mark.ranks
@@ -149,13 +179,14 @@ def test_two_ranks_equal_two_official_replicas(case: golden.Case, ranks: RankPoo
 
 
 @pytest.mark.ranks
-def test_two_ranks_equal_one_process(ranks: RankPool) -> None:
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_two_ranks_equal_one_process(ranks: RankPool, path: Path) -> None:
     views, weight = torch.randn(2, 2, 3, 5).double(), torch.randn(5, 5).double()
     losses, by_views, by_weight, shares = (
-        torch.stack(x) for x in zip(*ranks(_on_ranks, views, weight, 0.3), strict=True)
+        torch.stack(x) for x in zip(*ranks(_on_ranks, views, weight, 0.3, path), strict=True)
     )
     globally = views.transpose(0, 1).reshape(1, 2, 6, 5)  # both ranks' images in rank order
-    loss, by_view, by_all, share = _on_ranks(globally, weight, 0.3)
+    loss, by_view, by_all, share = _on_ranks(globally, weight, 0.3, path)
     torch.testing.assert_close(losses.mean(), loss, rtol=1e-13, atol=0)
     torch.testing.assert_close(by_weight.mean(dim=0), by_all, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
@@ -164,7 +195,8 @@ def test_two_ranks_equal_one_process(ranks: RankPool) -> None:
     torch.testing.assert_close(shares.mean(), share)
 
 
-def test_top1_counts_by_loops() -> None:
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_top1_counts_by_loops(path: Path) -> None:
     z1, z2, keys1, keys2 = _units(4, 20, 3)
     hits = 0
     for anchors, other, same in ((z1, keys2, keys1), (z2, keys1, keys2)):
@@ -172,12 +204,16 @@ def test_top1_counts_by_loops() -> None:
             rivals = [*other[:i], *other[i + 1 :], *same[:i], *same[i + 1 :]]
             best = max(float(anchors[i] @ rival) for rival in rivals)
             hits += float(anchors[i] @ other[i]) > best
-    share = top1(z1, z2, keys1, keys2)
+    _, share = nt_xent_and_top1(z1, z2, keys1, keys2, temperature=0.1, path=path)
     assert 0 < hits < 40 and share.item() == pytest.approx(hits / 40)
-    assert top1(z1, z1).item() == 1 and not top1(z1.requires_grad_(), z2).requires_grad
+    _, sure = nt_xent_and_top1(z1.requires_grad_(), z1, temperature=0.1, path=path)
+    assert sure.item() == 1 and not sure.requires_grad
+    same = _units(1, 3).expand(6, 3)
+    assert nt_xent_and_top1(same, same, temperature=0.1, path=path)[1].item() == 0  # all ties
 
 
-def test_info_nce_and_gradients_equal_the_loops() -> None:
+@pytest.mark.parametrize("path", ["dense", "tiles"])
+def test_info_nce_and_gradients_equal_the_loops(path: Path) -> None:
     leaves = [_units(n, 7, seed=n).requires_grad_() for n in (4, 5, 9)]
     query, key, negatives = leaves[0], leaves[1][:4], leaves[2]
     terms: list[Tensor] = []
@@ -186,7 +222,7 @@ def test_info_nce_and_gradients_equal_the_loops() -> None:
         logits = torch.stack([query[i].dot(row) / 0.2 for row in candidates])
         terms.append(torch.logsumexp(logits, dim=0) - logits[0])
     expected = torch.stack(terms).mean()
-    ours = info_nce(query, key, negatives, temperature=0.2)
+    ours = info_nce(query, key, negatives, temperature=0.2, path=path)
     torch.testing.assert_close(ours, expected, rtol=1e-13, atol=0)
     for mine, other in zip(_gradients(ours, *leaves), _gradients(expected, *leaves), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-15)
@@ -202,3 +238,133 @@ def test_half_precision_ends_at_the_codes() -> None:
     half = nt_xent(z1.bfloat16(), z2.bfloat16(), temperature=0.1)
     assert half.dtype == torch.float32
     assert half.item() == nt_xent(z1.bfloat16().float(), z2.bfloat16().float(), temperature=0.1)
+
+
+Objective = Callable[..., tuple[Tensor, Tensor]]
+
+
+def _in_batch(z1: Tensor, z2: Tensor, *_: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+    return batch_info_nce_and_top1(z1, z2, **settings)
+
+
+def _plain(z1: Tensor, z2: Tensor, *_: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+    return nt_xent_and_top1(z1, z2, **settings)
+
+
+def _queue(z1: Tensor, z2: Tensor, k1: Tensor, k2: Tensor, **settings: Any) -> Any:
+    return info_nce_and_top1(z1, z2, torch.cat((k1, k2)), **settings)
+
+
+OBJECTIVES = [nt_xent_and_top1, _plain, _queue, _in_batch]
+
+
+def _answers(objective: Objective, leaves: list[Tensor], **settings: Any) -> list[Tensor]:
+    nats, top1 = objective(*leaves, **settings)
+    found = torch.autograd.grad(3 * nats, leaves, allow_unused=True)
+    return [nats.detach(), top1, *(x for x in found if x is not None)]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(1, 150),
+    d=st.integers(2, 40),
+    temperature=st.sampled_from([0.02, 0.1, 1.0]),
+    length=st.sampled_from([0.3, 1.0, 30.0]),  # rows need not be unit vectors
+    seed=st.integers(0, 99),
+)
+def test_tiles_equal_the_reference(
+    objective: Objective, n: int, d: int, temperature: float, length: float, seed: int
+) -> None:
+    leaves = [(length * x).requires_grad_() for x in _units(4, n, d, seed=seed)]
+    with (
+        mock.patch.object(contrast_tiles, "BLOCK", 3 * n),
+        mock.patch.object(contrast_tiles, "LEAST_ROWS", 7),
+        mock.patch.object(contrast_tiles, "SIDE", 16),
+    ):
+        tiles = _answers(objective, leaves, temperature=temperature, path="tiles")
+    dense = _answers(objective, leaves, temperature=temperature, path="dense")
+    assert len(tiles) == len(dense)
+    for ours, reference in zip(tiles, dense, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-10 / temperature)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_many_codes_take_tiles_and_little_memory(objective: Objective) -> None:
+    n = 1 + math.isqrt(DENSE_SIMILARITIES)
+    leaves = [x.requires_grad_() for x in _units(4, n, 16, dtype=torch.float32)]
+    with mock.patch.object(contrast_tiles, "times_transposed", wraps=times_transposed) as product:
+        chosen = _answers(objective, leaves, temperature=0.1)
+    assert product.called
+    for ours, reference in zip(
+        chosen, _answers(objective, leaves, temperature=0.1, path="dense"), strict=True
+    ):
+        scale = reference.abs().max().item()
+        torch.testing.assert_close(ours, reference, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_bfloat16_products_are_close_and_have_to_be_asked_for(objective: Objective) -> None:
+    leaves = [x.requires_grad_() for x in _units(4, 300, 64, dtype=torch.float32)]
+    exact = _answers(objective, leaves, temperature=0.2, path="tiles")
+    coarse = _answers(objective, leaves, temperature=0.2, path="tiles", products=torch.bfloat16)
+    assert coarse[0] != exact[0]
+    assert coarse[0].item() == pytest.approx(exact[0].item(), rel=2e-3)
+    for ours, reference in zip(coarse[2:], exact[2:], strict=True):
+        assert (ours - reference).norm() < 0.02 * reference.norm()
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    z1, z2 = _units(2, 8, 4).requires_grad_()
+    loss = nt_xent(z1, z2.detach(), temperature=0.1, path="tiles")
+    with pytest.raises(RunError, match=r"no second derivative\. Pass path='dense'"):
+        torch.autograd.grad(loss, z1, create_graph=True)
+
+
+def test_a_path_that_is_not_there_is_named() -> None:
+    with pytest.raises(RunError, match=r"run on CUDA, the codes lie on cpu\. Take path='tiles'"):
+        nt_xent(_units(4, 3), _units(4, 3), temperature=0.1, path="triton")
+
+
+TRITON = """
+import torch, torch.nn.functional as F
+from squint.ops.contrast import info_nce_and_top1, nt_xent_and_top1
+for n, k, d in ((5, 3, 7), (70, 130, 33)):
+    z1, z2, u1, u2 = F.normalize(torch.randn(4, n, d), dim=2).unbind()
+    queue = F.normalize(torch.randn(k, d), dim=1)
+    for objective, codes in (
+        (nt_xent_and_top1, (z1, z2)),
+        (nt_xent_and_top1, (z1, z2, u1, u2)),
+        (info_nce_and_top1, (z1, z2, queue)),
+    ):
+        leaves = [x.clone().requires_grad_() for x in codes]
+        answers = []
+        for path in ("dense", "triton"):
+            nats, top1 = objective(*leaves, temperature=0.1, path=path)
+            answers.append([nats.detach(), top1, *torch.autograd.grad(nats, leaves)])
+        for ours, reference in zip(*answers, strict=True):
+            torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)
+print("equal")
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_the_triton_kernels_equal_the_reference_in_triton_s_interpreter() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.gpu
+def test_the_triton_kernels_equal_the_reference_on_the_device() -> None:
+    leaves = [x.cuda().requires_grad_() for x in _units(4, 500, 128, dtype=torch.float32)]
+    for objective in OBJECTIVES:
+        kernels = _answers(objective, leaves, temperature=0.1, path="triton")
+        dense = _answers(objective, leaves, temperature=0.1, path="dense")
+        for ours, reference in zip(kernels, dense, strict=True):
+            scale = reference.abs().max().item()
+            torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5 * scale)

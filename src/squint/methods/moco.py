@@ -68,9 +68,12 @@ class MoCo(Method):
         hits: list[Tensor] = []
         for q, k in self.pairs(codes):
             z, rate = self.bottleneck(q, given=k)  # z ~ e(z|x), rate in nats (n,)
-            losses.append(contrast.info_nce(z, k, self.queue.codes, temperature=self.temperature))
+            nats, top1 = contrast.info_nce_and_top1(
+                z, k, self.queue.codes, temperature=self.temperature
+            )
+            losses.append(nats)
             rates.append(rate.mean())
-            hits.append(contrast.info_nce_top1(z, k, self.queue.codes))
+            hits.append(top1)
         contrast_nats = torch.stack(losses).mean()
         beta = self.bottleneck.beta_at(progress)
         loss = contrast_nats + beta * torch.stack(rates).mean() if beta else contrast_nats

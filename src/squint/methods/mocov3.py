@@ -61,14 +61,14 @@ class MoCoV3(Method):
         z1, rate1 = self.bottleneck(q1, given=k2)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(q2, given=k1)
 
-        nats1 = contrast.batch_info_nce(z1, k2, temperature=self.temperature)
-        nats2 = contrast.batch_info_nce(z2, k1, temperature=self.temperature)
+        nats1, hits1 = contrast.batch_info_nce_and_top1(z1, k2, temperature=self.temperature)
+        nats2, hits2 = contrast.batch_info_nce_and_top1(z2, k1, temperature=self.temperature)
         beta = self.bottleneck.beta_at(progress)
         nats = nats1 + nats2 + beta * (rate1 + rate2).mean() if beta else nats1 + nats2
         loss = 2 * self.temperature * nats
 
-        top1 = (contrast.batch_top1(z1, k2) + contrast.batch_top1(z2, k1)) / 2
-        logs = contrast_logs((nats1 + nats2) / 2, len(q1) * gather.world_size(), top1)
+        candidates, top1 = len(q1) * gather.world_size(), (hits1 + hits2) / 2
+        logs = contrast_logs((nats1 + nats2) / 2, candidates, top1)
         return Step(loss, logs | code_logs(self.pairs(codes), self.bottleneck, beta))
 
     def after_step(self, step: Step, progress: float) -> None:

@@ -53,11 +53,12 @@ class SimCLR(Method):
         z1, rate1 = self.bottleneck(u1, given=u2)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(u2, given=u1)
 
-        contrast_nats = contrast.nt_xent(z1, z2, u1, u2, temperature=self.temperature)
+        contrast_nats, top1 = contrast.nt_xent_and_top1(
+            z1, z2, u1, u2, temperature=self.temperature
+        )
         beta = self.bottleneck.beta_at(progress)
         loss = contrast_nats + beta * (rate1 + rate2).mean() / 2 if beta else contrast_nats
 
         candidates = 2 * len(u1) * gather.world_size() - 1
-        top1 = contrast.top1(z1, z2, u1, u2)
         logs = contrast_logs(contrast_nats, candidates, top1)
         return Step(loss, logs | code_logs(self.pairs(codes), self.bottleneck, beta))

@@ -3,17 +3,31 @@
 Similarities are inner products over the temperature, in float32 (float64 stays) whatever
 autocast says. Rows are NOT normalised here: callers do it once, and C-SimCLR's sampled codes
 are unit vectors already. Values are in nats.
+
+Each objective also exists as `..._and_top1`, whose second value is the share of anchors nearer to
+their partner than to any other candidate: it falls out of the same similarities. No gradient, and
+a tie is a miss.
+
+All of them are one question, asked by `contrast_dense.contrast` with all similarities at once and
+by its faster twins a few at a time; `path` says who answers.
 """
 
 import math
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from squint.ops import gather
-from squint.ops.precision import at_least_float32, full_precision
+from squint.errors import RunError
+from squint.ops import contrast_dense, contrast_tiles, contrast_triton, gather
+from squint.ops.precision import at_least_float32
+
+Scalar = Float[Tensor, ""]
+Path = Literal["auto", "dense", "tiles", "triton"]
+
+DENSE_SIMILARITIES = 2**14
+"""Up to so many, all at once is as fast as by tiles (benchmarks/losses.py)."""
 
 
 def nt_xent(
@@ -23,7 +37,9 @@ def nt_xent(
     keys2: Float[Tensor, "n d"] | None = None,
     *,
     temperature: float,
-) -> Float[Tensor, ""]:
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> Scalar:
     """NT-Xent: cross entropy in nats, mean over both directions and this rank's n anchors.
 
     Chen et al. 2020, eq. 1. Anchor z1_i has to pick keys2_i out of 2m - 1 candidates: all
@@ -44,13 +60,49 @@ def nt_xent(
         keys1: This rank's rows of the candidates of view 1; default `z1`.
         keys2: This rank's rows of the candidates of view 2; default `z2`.
         temperature: Divides the similarities; positive.
+        path: dense, tiles or triton; auto takes the fastest. All give the same numbers to within
+            rounding.
+        products: torch.bfloat16 rounds the factors of float32 similarities and gradients to 8
+            bits: faster and coarser (tiles only).
+
+    Raises:
+        RunError: The path asked for is not there.
     """
-    z1, z2, keys1, keys2, own = _global(z1, z2, keys1, keys2)
-    with full_precision(z1):
-        forward = _pick(z1, keys2, keys1, own, temperature)
-        backward = _pick(z2, keys1, keys2, own, temperature)
+    return nt_xent_and_top1(
+        z1, z2, keys1, keys2, temperature=temperature, path=path, products=products
+    )[0]
+
+
+def nt_xent_and_top1(
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    keys1: Float[Tensor, "n d"] | None = None,
+    keys2: Float[Tensor, "n d"] | None = None,
+    *,
+    temperature: float,
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> tuple[Scalar, Scalar]:
+    """`nt_xent`, and the share of anchors whose partner is the best of 2m - 1 candidates."""
+    z1, z2 = at_least_float32(z1), at_least_float32(z2)
+    keys1 = z1 if keys1 is None else at_least_float32(keys1)
+    keys2 = z2 if keys2 is None else at_least_float32(keys2)
+    alone = gather.world_size() == 1
+    chosen = _path(path, z1, candidates=2 * len(z1) * gather.world_size())
+    if chosen == "tiles" and alone and keys1 is z1 and keys2 is z2:
+        if contrast_tiles.fits_symmetric(z1, z2, temperature):
+            return contrast_tiles.symmetric(z1, z2, temperature=temperature, products=products)
+    both = gather.rows(torch.stack((keys1, keys2), dim=1))  # (m, 2, d), one collective
+    every = torch.cat((both[:, 0], both[:, 1]))  # (2m, d)
+    first = gather.rank() * len(z1)
+    own = (first, first + len(both))
+    answers = [
+        _answer(chosen, z, partner, every, own, temperature, products)
+        for z, partner in ((z1, keys2), (z2, keys1))
+    ]
+    nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
     # differs from the released code: the mean of both directions, not their sum
-    return (F.cross_entropy(forward, own) + F.cross_entropy(backward, own)) / 2
+    return nats, top1
 
 
 def info_nce(
@@ -59,18 +111,49 @@ def info_nce(
     negatives: Float[Tensor, "k d"],
     *,
     temperature: float,
-) -> Float[Tensor, ""]:
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> Scalar:
     """InfoNCE against a common set of negatives: cross entropy in nats, mean over n.
 
     He et al. 2020, eq. 1: query i has to pick key i out of key i and the k negatives.
+
+    Args:
+        query: This rank's queries.
+        key: Row by row the keys of the same images.
+        negatives: The queue.
+        temperature: Divides the similarities; positive.
+        path: As for `nt_xent`.
+        products: As for `nt_xent`.
     """
-    logits = _queue_logits(query, key, negatives, temperature)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+    return info_nce_and_top1(
+        query, key, negatives, temperature=temperature, path=path, products=products
+    )[0]
+
+
+def info_nce_and_top1(
+    query: Float[Tensor, "n d"],
+    key: Float[Tensor, "n d"],
+    negatives: Float[Tensor, "k d"],
+    *,
+    temperature: float,
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> tuple[Scalar, Scalar]:
+    """`info_nce`, and the share of queries nearer to their key than to any of the k negatives."""
+    query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
+    chosen = _path(path, query, candidates=len(negatives))
+    return _answer(chosen, query, key, negatives, (), temperature, products)
 
 
 def batch_info_nce(
-    query: Float[Tensor, "n d"], key: Float[Tensor, "n d"], *, temperature: float
-) -> Float[Tensor, ""]:
+    query: Float[Tensor, "n d"],
+    key: Float[Tensor, "n d"],
+    *,
+    temperature: float,
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> Scalar:
     """InfoNCE among the keys of the global batch: cross entropy in nats, mean over n.
 
     Chen et al. 2021 (MoCo v3), algorithm 1: query i has to pick key i out of m keys, its own and
@@ -80,42 +163,27 @@ def batch_info_nce(
         query: This rank's queries.
         key: This rank's keys, row by row the same images.
         temperature: Divides the similarities; positive. MoCo v3 multiplies the loss by twice it.
+        path: As for `nt_xent`.
+        products: As for `nt_xent`.
     """
-    logits, own = _batch_logits(query, key, temperature)
-    return F.cross_entropy(logits, own)
+    return batch_info_nce_and_top1(
+        query, key, temperature=temperature, path=path, products=products
+    )[0]
 
 
-@torch.no_grad()
-def info_nce_top1(
-    query: Float[Tensor, "n d"], key: Float[Tensor, "n d"], negatives: Float[Tensor, "k d"]
-) -> Float[Tensor, ""]:
-    """Share of queries nearer to their key than to any of the k negatives."""
-    return (_queue_logits(query, key, negatives, 1.0).argmax(dim=1) == 0).float().mean()
-
-
-@torch.no_grad()
-def batch_top1(query: Float[Tensor, "n d"], key: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Share of queries whose own key is the nearest of all keys of the global batch."""
-    logits, own = _batch_logits(query, key, 1.0)
-    return (logits.argmax(dim=1) == own).float().mean()
-
-
-@torch.no_grad()
-def top1(
-    z1: Float[Tensor, "n d"],
-    z2: Float[Tensor, "n d"],
-    keys1: Float[Tensor, "n d"] | None = None,
-    keys2: Float[Tensor, "n d"] | None = None,
-) -> Float[Tensor, ""]:
-    """Share of anchors, over both directions, whose positive is the best of 2m - 1 candidates.
-
-    The arguments of `nt_xent`; no gradient. A tie counts for the first candidate.
-    """
-    z1, z2, keys1, keys2, own = _global(z1, z2, keys1, keys2)
-    with full_precision(z1):
-        forward = _pick(z1, keys2, keys1, own).argmax(dim=1) == own
-        backward = _pick(z2, keys1, keys2, own).argmax(dim=1) == own
-    return torch.cat((forward, backward)).float().mean()
+def batch_info_nce_and_top1(
+    query: Float[Tensor, "n d"],
+    key: Float[Tensor, "n d"],
+    *,
+    temperature: float,
+    path: Path = "auto",
+    products: torch.dtype = torch.float32,
+) -> tuple[Scalar, Scalar]:
+    """`batch_info_nce`, and the share of queries whose own key is the nearest of all m."""
+    query, key = at_least_float32(query), at_least_float32(key.detach())
+    chosen = _path(path, query, candidates=len(key) * gather.world_size())
+    own = (gather.rank() * len(query),)
+    return _answer(chosen, query, key, gather.rows(key), own, temperature, products)
 
 
 def info_cap_nats(candidates: int) -> float:
@@ -127,43 +195,33 @@ def info_cap_nats(candidates: int) -> float:
     return math.log(candidates)
 
 
-def _queue_logits(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Similarity to the own key, then to every negative, over the temperature: (n, 1 + k)."""
-    query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
-    with full_precision(query):
-        positive = (query * key).sum(dim=1, keepdim=True)  # (n, 1)
-        return torch.cat((positive, query @ negatives.T), dim=1) / temperature  # (n, 1 + k)
+def _path(wanted: Path, anchors: Tensor, *, candidates: int) -> Path:
+    """The one place that picks who answers."""
+    if wanted == "triton" or (wanted == "auto" and anchors.device.type == "cuda"):
+        if why := contrast_triton.missing(anchors):
+            if wanted == "triton":
+                raise RunError(f"path='triton' can't be taken: {why}. Take path='tiles'.")
+            wanted = "auto"
+        else:
+            return "triton"
+    if wanted != "auto":
+        return wanted
+    return "dense" if len(anchors) * candidates <= DENSE_SIMILARITIES else "tiles"
 
 
-def _batch_logits(
-    query: Tensor, key: Tensor, temperature: float
-) -> tuple[Float[Tensor, "n m"], Int[Tensor, " n"]]:
-    """Similarity to every key of the global batch over the temperature; column of the own key."""
-    query, key = at_least_float32(query), at_least_float32(key.detach())
-    own = torch.arange(len(query), device=query.device) + gather.rank() * len(query)  # (n,)
-    with full_precision(query):
-        return query @ gather.rows(key).T / temperature, own  # (n, m)
-
-
-def _global(
-    z1: Tensor, z2: Tensor, keys1: Tensor | None, keys2: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Int[Tensor, " n"]]:
-    """Local anchors (n, d), candidates of the global batch (m, d), column of each own image."""
-    z1, z2 = at_least_float32(z1), at_least_float32(z2)
-    local1 = z1 if keys1 is None else at_least_float32(keys1)
-    local2 = z2 if keys2 is None else at_least_float32(keys2)
-    both = gather.rows(torch.stack((local1, local2), dim=1))  # (m, 2, d), one collective
-    own = torch.arange(len(z1), device=z1.device) + gather.rank() * len(z1)  # (n,)
-    return z1, z2, both[:, 0], both[:, 1], own
-
-
-def _pick(
-    anchors: Float[Tensor, "n d"],
-    other: Float[Tensor, "m d"],
-    same: Float[Tensor, "m d"],
-    own: Int[Tensor, " n"],
-    temperature: float = 1.0,
-) -> Float[Tensor, "n two_m"]:
-    """Logits over the other view's keys, then the same view's with the own image struck out."""
-    negatives = (anchors @ same.T).scatter(1, own[:, None], -torch.inf)  # (n, m)
-    return torch.cat((anchors @ other.T, negatives), dim=1) / temperature  # (n, 2m)
+def _answer(
+    path: Path,
+    anchors: Tensor,
+    partners: Tensor,
+    keys: Tensor,
+    own: tuple[int, ...],
+    temperature: float,
+    products: torch.dtype,
+) -> tuple[Scalar, Scalar]:
+    if path == "dense":
+        return contrast_dense.contrast(anchors, partners, keys, own, temperature=temperature)
+    if path == "triton":
+        return contrast_triton.contrast(anchors, partners, keys, own, temperature=temperature)
+    return contrast_tiles.rows(
+        anchors, partners, keys, own, temperature=temperature, products=products
+    )

@@ -1,0 +1,214 @@
+"""The contrastive loss by tiles: similarities are made, used and forgotten, a few MiB at a time.
+
+Beside inputs and gradients it takes O(n d) memory. Two forms:
+
+`rows` takes a block of anchors against all keys. The softmax of a whole row is at hand, so the
+gradient is made in the same pass and only scaled by the backward pass: three products in all.
+
+`symmetric` is for codes that are each other's keys (SimCLR on one rank). A block of similarities
+serves its rows and its columns; the backward pass makes it again: two products in all.
+
+Logits are in bits, similarity / (temperature ln 2), for exp2 is faster than exp. With t the sum
+of a row's negatives, as exp2, and p its positive: loss = ln 2 log2(1 + t 2^-p).
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from squint.ops.contrast_dense import refuse_second_derivative, share
+from squint.ops.products import times_transposed
+
+BLOCK = 2**20
+"""Similarities in a block of rows: 4 MiB of float32."""
+LEAST_ROWS = 64
+"""Anchors in a block however many keys there are: fewer would leave a product's cache unused."""
+SIDE = 512
+"""Rows and columns of a symmetric tile: 1 MiB of float32."""
+
+Sums = tuple[Tensor, Tensor]
+"""Base-2 logarithm of a row's sum of negatives, and its largest negative: (n,) each, in bits."""
+
+
+def rows(
+    anchors: Float[Tensor, "n d"],
+    partners: Float[Tensor, "n d"],
+    keys: Float[Tensor, "k d"],
+    own: tuple[int, ...],
+    *,
+    temperature: float,
+    products: torch.dtype = torch.float32,
+    block: int | None = None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """As `contrast_dense.contrast`, a block of anchors at a time.
+
+    Args:
+        anchors: As there, like the arguments that follow.
+        partners: As there.
+        keys: As there.
+        own: As there.
+        temperature: As there.
+        products: torch.bfloat16 makes the products of float32 codes cheaper and coarser.
+        block: Anchors at a time; default: as many as `BLOCK` similarities hold.
+    """
+    block = block or max(LEAST_ROWS, BLOCK // len(keys))
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (anchors, partners, keys))
+    nats, top1 = _Rows.apply(anchors, partners, keys, own, temperature, products, block, wanted)
+    return nats, top1
+
+
+def symmetric(
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    *,
+    temperature: float,
+    products: torch.dtype = torch.float32,
+    side: int = SIDE,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """NT-Xent and its share of hits when codes are their own keys and no other rank has any.
+
+    Args:
+        z1: Codes of view 1; with `fits_symmetric`.
+        z2: Codes of view 2, row by row the same images.
+        temperature: Divides the similarities; positive.
+        products: As for `rows`.
+        side: Rows and columns of a tile.
+    """
+    nats, top1 = _Symmetric.apply(torch.cat((z1, z2)), temperature, products, side)
+    return nats, top1
+
+
+def fits_symmetric(z1: Tensor, z2: Tensor, temperature: float) -> bool:
+    """Whether no similarity can leave the range in which exp2 needs no largest one subtracted.
+
+    Always true of unit rows down to temperature 0.024 (float32). Waits for the device.
+    """
+    squares = torch.stack([z.detach().square().sum(dim=1).amax() for z in (z1, z2)])
+    most = 500.0 if z1.dtype == torch.float64 else 60.0  # bits
+    return float(squares.amax()) / (temperature * math.log(2)) <= most
+
+
+class _Rows(torch.autograd.Function):
+    """Loss, share of hits, and the gradient for a loss that is wanted once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        partners: Tensor,
+        keys: Tensor,
+        own: tuple[int, ...],
+        temperature: float,
+        products: torch.dtype,
+        block: int,
+        wanted: bool,
+    ) -> tuple[Tensor, Tensor]:
+        scale = 1 / (temperature * math.log(2))
+        by_anchors, by_partners = torch.empty_like(anchors), torch.empty_like(partners)
+        by_keys = torch.zeros_like(keys.T, memory_format=torch.contiguous_format)  # (d, k)
+        losses: list[Tensor] = []
+        hits: list[Tensor] = []
+        for i in range(0, len(anchors), block):
+            part = slice(i, i + block)
+            a, p = anchors[part], partners[part]
+            bits = times_transposed(a * scale, keys, products)  # (b, k)
+            for first in own:
+                _strike(bits, first + i)
+            positive = (a * p).sum(dim=1) * scale  # (b,)
+            top = bits.amax(dim=1).clamp(min=torch.finfo(bits.dtype).min)  # all struck: n = 1
+            weights = bits.sub_(top[:, None]).exp2_()  # (b, k), unnormalised
+            total = top + weights.sum(dim=1).log2()
+            losses.append(_nats(positive, total))
+            hits.append(positive > top)
+            if not wanted:
+                continue
+            every = torch.logaddexp2(total, positive)
+            slope = torch.exp2(top - every)[:, None] / (temperature * len(anchors))
+            pull = torch.exp2(total - every)[:, None] / (temperature * len(anchors))
+            by_anchors[part] = slope * times_transposed(weights, keys.T, products) - pull * p
+            by_partners[part] = -pull * a
+            if ctx.needs_input_grad[2]:
+                by_keys += times_transposed((slope * a).T, weights.T, products)
+        if wanted:
+            ctx.save_for_backward(by_anchors, by_partners, by_keys.T)
+        top1 = share(torch.cat(hits))
+        ctx.mark_non_differentiable(top1)
+        return torch.cat(losses).mean(), top1
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        refuse_second_derivative()
+        by = (
+            gradient * grad_outputs[0] if needed else None
+            for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        )
+        return (*by, None, None, None, None, None)
+
+
+class _Symmetric(torch.autograd.Function):
+    """Loss and share of hits of codes z = (z1, z2); the backward pass makes each tile again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, temperature: float, products: torch.dtype, side: int
+    ) -> tuple[Tensor, Tensor]:
+        n, scale = len(z) // 2, 1 / (temperature * math.log(2))
+        positive = ((z[:n] * z[n:]).sum(dim=1) * scale).repeat(2)  # (2n,)
+        total, top = z.new_zeros(len(z)), z.new_full((len(z),), -torch.inf)
+        for i, j, bits in _tiles(z, scale, products, side):
+            top[i] = torch.maximum(top[i], bits.amax(dim=1))
+            top[j] = torch.maximum(top[j], bits.amax(dim=0))
+            weights = bits.exp2_()
+            total[i] += weights.sum(dim=1)
+            if i != j:
+                total[j] += weights.sum(dim=0)
+        total = total.log2()
+        ctx.save_for_backward(z, positive, total)
+        ctx.settings = temperature, scale, products, side
+        top1 = share(positive > top)
+        ctx.mark_non_differentiable(top1)
+        return _nats(positive, total).mean(), top1
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        refuse_second_derivative()
+        z, positive, total = ctx.saved_tensors
+        temperature, scale, products, side = ctx.settings
+        every = torch.logaddexp2(total, positive)
+        slope = torch.exp2(-every)  # (2n,)
+        by = torch.zeros_like(z.T, memory_format=torch.contiguous_format)  # (d, 2n)
+        for i, j, bits in _tiles(z, scale, products, side):
+            weights = bits.exp2_().mul_(slope[i, None] + slope[j])  # of row and of column
+            by[:, i] += times_transposed(z[j].T, weights, products)
+            if i != j:
+                by[:, j] += times_transposed(z[i].T, weights.T, products)
+        pull = torch.exp2(total - every)[:, None]
+        gradient = by.T - (pull + pull.roll(len(z) // 2, 0)) * z.roll(len(z) // 2, 0)
+        return gradient * (grad_outputs[0] / (temperature * len(z))), None, None, None
+
+
+def _tiles(z: Tensor, scale: float, products: torch.dtype, side: int) -> Any:
+    """Tiles on and above the diagonal: rows, columns, and logits without those of one image."""
+    n = len(z) // 2
+    for i in range(0, len(z), side):
+        a = z[i : i + side] * scale
+        for j in range(i, len(z), side):
+            bits = times_transposed(a, z[j : j + side], products)  # (side, side)
+            for first in (-n, 0, n):
+                _strike(bits, i + first - j)
+            yield slice(i, i + side), slice(j, j + side), bits
+
+
+def _strike(bits: Tensor, first: int) -> None:
+    """Take column first + i out of row i, wherever there is such a column."""
+    if -len(bits) < first < bits.shape[1]:
+        bits.diagonal(first).fill_(-torch.inf)
+
+
+def _nats(positive: Tensor, total: Tensor) -> Tensor:
+    """Cross entropy in nats of each row, from bits; exact when it is nearly 0, too."""
+    return -F.logsigmoid((positive - total) * math.log(2))
