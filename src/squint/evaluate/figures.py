@@ -91,7 +91,7 @@ def _style(theme: Theme) -> Any:  # matplotlib's own key type is not public
         "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
         "font.size": 9.0,
         "axes.titlesize": 10.0,
-        "axes.titleweight": "semibold",
+        "axes.titleweight": "bold",
         "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,

@@ -14,10 +14,10 @@ from squint.data import Images, Unreadable, order, pack
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
-from squint.shapes import Image
+from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
-from squint.views.two_views import eval_view
+from squint.views.two_views import EvaluationView, eval_view
 
 HELD_OUT = 0.2
 """Share of the images that is tested where the source has no test split."""
@@ -213,6 +213,34 @@ def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, 
 def corruptible(pixels: Tensor) -> bool:
     """Whether corruptions are defined for such images: RGB and not too small."""
     return pixels.shape[1] == 3 and pixels.shape[2] >= LEAST_SIDE
+
+
+def labelled_squares(
+    images: Images, views: ViewsConfig, *, limit: int | None
+) -> Iterator[tuple[Rows, Pixels, Rows]]:
+    """Numbers (n,), evaluation views before normalisation and labels (n,), batch by batch.
+
+    Numbers are those among `images`, whatever the limit. Unreadable images are left out.
+
+    Args:
+        images: a source whose images all have labels, see `check_labels`.
+        views: what the encoder sees.
+        limit: images, chosen at random if there are more; None for all.
+
+    Raises:
+        DataError: too many can't be read.
+    """
+    stock = _stock(images, limit)
+    square = EvaluationView(views).square
+    numbers = torch.from_numpy(stock.rows)
+    assert stock.images.labels is not None, "see check_labels"
+    labels = torch.from_numpy(stock.images.labels)
+    if stock.pixels is not None:
+        for rows, pixels in _from_memory(stock):
+            yield numbers[rows], square(pixels), labels[rows]
+        return
+    for rows, pixels, good in _from_files(stock, lambda image, _: square(image)):
+        yield numbers[rows][good], pixels[good], labels[rows][good]
 
 
 class _Stock(NamedTuple):

@@ -18,6 +18,9 @@ Protocol = Literal[
     "nuisance",
     "lipschitz",
     "surprise",
+    "robustness",
+    "pgd",
+    "shifted",
 ]
 """Names of the protocols, the keys of `protocols.PROTOCOLS`."""
 
@@ -103,6 +106,65 @@ class SurpriseOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RobustnessOptions:
+    """The linear probe on corrupted test images."""
+
+    images: int = 1000
+    """Test images, chosen at random under seed 0; 0 for all."""
+    seed: int = 0
+    """Of the corruptions' random numbers."""
+    extra: bool = False
+    """Also the four corruptions that the benchmark keeps apart; no mean has them."""
+    data: str = ""
+    """A folder of CIFAR-10-C, CIFAR-100-C or ImageNet-C; without one, images are corrupted here."""
+    baseline: str = "random"
+    """Whose errors mCE divides by: random (encoder), alexnet (ImageNet only), or the
+    evaluation.json of another encoder measured with the same settings."""
+
+    def __post_init__(self) -> None:
+        at_least("robustness.images", self.images, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PGDOptions:
+    """Projected gradient descent against encoder and linear probe."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    """Largest change of a value, or Euclidean length of the change of an image; values 0 to 1."""
+    eps: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    """Radii in 1/255 of the range of values."""
+    steps: int = 20
+    """Gradient steps, each of 2.5 * eps / steps."""
+    images: int = 200
+    """Test images, chosen at random under seed 0; 0 for all."""
+    seed: int = 0
+    """Of the random starts."""
+
+    def __post_init__(self) -> None:
+        at_least("pgd.steps", self.steps, 1)
+        at_least("pgd.images", self.images, 0)
+        for eps in self.eps:
+            above_zero("pgd.eps", eps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShiftedOptions:
+    """Other test images of the same classes, classified by the linear probe."""
+
+    data: str = ""
+    """The test set's folder."""
+    kind: Literal["imagenet-a", "imagenet-r", "imagenet-sketch", "imagenet-v2", "objectnet"] = (
+        "imagenet-v2"
+    )
+    """Which test set it is: they name their folders differently."""
+    images: int = 0
+    """Images, chosen at random under seed 0; 0 for all."""
+
+    def __post_init__(self) -> None:
+        at_least("shifted.images", self.images, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
@@ -112,6 +174,9 @@ class Options:
     linear: LinearOptions = field(default_factory=LinearOptions)
     lipschitz: LipschitzOptions = field(default_factory=LipschitzOptions)
     surprise: SurpriseOptions = field(default_factory=SurpriseOptions)
+    robustness: RobustnessOptions = field(default_factory=RobustnessOptions)
+    pgd: PGDOptions = field(default_factory=PGDOptions)
+    shifted: ShiftedOptions = field(default_factory=ShiftedOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:

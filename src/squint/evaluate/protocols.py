@@ -25,6 +25,9 @@ from squint.evaluate import (
     linear,
     lipschitz,
     nuisance,
+    pgd,
+    robustness,
+    shifted,
     surprise,
 )
 from squint.evaluate.bench import Bench
@@ -45,6 +48,9 @@ PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "nuisance": nuisance.measured,
     "lipschitz": lipschitz.measured,
     "surprise": surprise.measured,
+    "robustness": robustness.measured,
+    "pgd": pgd.measured,
+    "shifted": shifted.measured,
 }
 
 

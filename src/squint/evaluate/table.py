@@ -23,6 +23,12 @@ TITLES = {
     "surprise_corrupted_auroc": "corrupted images by their rate, AUROC",
     "surprise_other_auroc": "other images by their rate, AUROC",
     "surprise_usual_nats": "rate of usual images, median, nats",
+    "corrupted_error": "error on corrupted images",
+    "clean_error": "  on the same images, clean",
+    "mce": "mCE: error over the baseline's",
+    "relative_mce": "relative mCE: error added, over the baseline's",
+    "pgd_top1": "linear top-1 under attack (PGD)",
+    "shifted_top1": "linear top-1 on the shifted test set",
     "augmentation_nats": "cost of all augmentations, nats",
     "augmentation_features_nats": "cost of all augmentations, features, nats",
 }
@@ -81,7 +87,7 @@ def _grid(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 def text(name: str, value: float) -> str:
     """A number as it is printed: shares in percent."""
-    return f"{value:.1%}" if name.endswith("top1") else f"{value:.2f}"
+    return f"{value:.1%}" if name.endswith(("top1", "error", "mce")) else f"{value:.2f}"
 
 
 def _protocols(results: Mapping[str, Any]) -> dict[str, list[str]]:

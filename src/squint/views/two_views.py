@@ -137,19 +137,33 @@ class EvaluationView:
 
     @torch.no_grad()
     def __call__(self, pixels: UInt8[Tensor, "*n c h w"]) -> Float[Tensor, "*n c s s"]:
-        """One image or packed images: central square, resize, normalisation.
-
-        The square's side is `evaluation.crop` of the shorter side. Images that have the wanted
-        size already, and are kept whole, keep every pixel.
+        """One image or packed images: `square`, then `normalised`.
 
         Raises:
             RecipeError: The normalisation does not fit the number of channels.
+        """
+        return self.normalised(self.square(pixels))
+
+    @torch.no_grad()
+    def square(self, pixels: UInt8[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n c s s"]:
+        """The central square, resized to the encoder's input.
+
+        Its side is `evaluation.crop` of the shorter side. Images that have the wanted size
+        already, and are kept whole, keep every pixel.
         """
         recipe = self.config.evaluation
         height, width = pixels.shape[-2:]
         side = max(1, round(recipe.crop * min(height, width)))
         square = _torchvision().center_crop(pixels, [side, side])  # (*n, c, side, side)
-        square = _resize(square, recipe.size, recipe.interpolation)  # (*n, c, s, s)
+        return _resize(square, recipe.size, recipe.interpolation)
+
+    @torch.no_grad()
+    def normalised(self, square: UInt8[Tensor, "*n c s s"]) -> Float[Tensor, "*n c s s"]:
+        """A square in the recipe's normalisation.
+
+        Raises:
+            RecipeError: The normalisation does not fit the number of channels.
+        """
         images = square.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         return normalise(images, self.config)
 

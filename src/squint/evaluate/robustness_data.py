@@ -1,0 +1,148 @@
+"""Corrupted test images: made here, or read from a folder as the benchmarks are published.
+
+CIFAR-10-C, CIFAR-100-C: NAME.npy, uint8 (5 k, 32, 32, 3), severity 1 first, and labels.npy (5 k,).
+ImageNet-C: NAME/SEVERITY/CLASS/*.JPEG, NAME perhaps within noise/, blur/, weather/ and so on.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from squint.data import Images, open_source, order
+from squint.errors import DataError
+from squint.evaluate.bench import Bench
+from squint.evaluate.corruptions import COMMON, NAMES, corrupt
+from squint.evaluate.inputs import BATCH, labelled_squares
+from squint.evaluate.mce import CLEAN
+from squint.shapes import Pixels, Rows
+from squint.views.two_views import EvaluationView
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class Piece(NamedTuple):
+    """Test images under one corruption, as the encoder would see them, not normalised."""
+
+    name: str
+    """Of the corruption, or `CLEAN`."""
+    severity: int
+    """1 to 5; 0 for clean images."""
+    pixels: Pixels
+    labels: Rows
+
+
+def made(bench: Bench) -> Iterator[Piece]:
+    """Clean images of the test part, and all their corruptions, a few hundred at a time."""
+    options = bench.options.robustness
+    names = NAMES if options.extra else COMMON
+    limit = options.images or None
+    for numbers, pixels, labels in labelled_squares(bench.parts.test, bench.views, limit=limit):
+        yield Piece(CLEAN, 0, pixels, labels)
+        for name in names:
+            for severity in range(1, 6):
+                worse = _corrupt(pixels, name, severity, numbers, options.seed)
+                yield Piece(name, severity, worse, labels)
+
+
+def _corrupt(pixels: Pixels, name: str, severity: int, numbers: Rows, seed: int) -> Pixels:
+    """Grey images become RGB for it, and grey again by luminance."""
+    if pixels.shape[1] == 3:
+        return corrupt(pixels, name, severity, rows=numbers, seed=seed)
+    rgb = pixels.expand(-1, 3, -1, -1)
+    worse = corrupt(rgb, name, severity, rows=numbers, seed=seed).float()
+    grey = sum(weight * worse[:, k] for k, weight in enumerate(_LUMA))  # (n, h, w)
+    return torch.as_tensor(grey).round().to(torch.uint8)[:, None]
+
+
+def read(bench: Bench, folder: Path) -> Iterator[Piece]:
+    """Clean images of the test part, then those of a folder, a few hundred at a time.
+
+    Raises:
+        DataError: the folder is of neither layout, or of other classes.
+    """
+    limit = bench.options.robustness.images or None
+    for _, pixels, labels in labelled_squares(bench.parts.test, bench.views, limit=limit):
+        yield Piece(CLEAN, 0, pixels, labels)
+    if (folder / "labels.npy").exists():
+        yield from _from_arrays(bench, folder, limit)
+    else:
+        yield from _from_folders(bench, folder, limit)
+
+
+def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piece]:
+    labels = np.load(folder / "labels.npy", allow_pickle=False).astype(np.int64)
+    _check_labels(bench, folder, labels)
+    count = len(labels) // 5
+    chosen = np.sort(order(0, 0, count)[: limit or count])
+    view = EvaluationView(bench.views)
+    for name in NAMES:
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            continue
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
+            raise DataError(
+                f"{path} has shape {images.shape} and type {images.dtype}, but must be uint8, "
+                f"{len(labels)} x h x w x 3, like labels.npy. Get it again."
+            )
+        for severity in range(1, 6):
+            for start in range(0, len(chosen), BATCH):
+                rows = (severity - 1) * count + chosen[start : start + BATCH]
+                pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).contiguous()
+                yield Piece(name, severity, view.square(pixels), torch.from_numpy(labels[rows]))
+
+
+def _check_labels(bench: Bench, folder: Path, labels: np.ndarray) -> None:
+    if len(labels) % 5 or not len(labels):
+        raise DataError(
+            f"{folder / 'labels.npy'} has {len(labels)} labels, but must have the same number for "
+            "each of 5 severities. Get it again."
+        )
+    if labels.max() + 1 != bench.classes:
+        raise DataError(
+            f"{folder / 'labels.npy'} has {labels.max() + 1} classes, {bench.images.name} has "
+            f"{bench.classes}: the probe must know the classes, in the same order. Give the clean "
+            "images of the same data set with --data."
+        )
+
+
+def _from_folders(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piece]:
+    places = [(name, place) for name in NAMES if (place := _place(folder, name)) is not None]
+    if not places:
+        raise DataError(
+            f"{folder} holds no corrupted images: there must be NAME.npy and labels.npy (as in "
+            "CIFAR-10-C) or NAME/SEVERITY/CLASS/*.JPEG (as in ImageNet-C), NAME one of "
+            f"{', '.join(NAMES)}. Point to the folder that holds them."
+        )
+    for name, place in places:
+        for severity in range(1, 6):
+            images = open_source(place / str(severity), channels=bench.images.channels)
+            numbers = classes_of(images, bench.images.classes)
+            for _, pixels, labels in labelled_squares(images, bench.views, limit=limit):
+                yield Piece(name, severity, pixels, numbers[labels])
+
+
+def _place(folder: Path, name: str) -> Path | None:
+    """Where a corruption's severities are: in the folder itself or one level down."""
+    found = [folder / name, *sorted(folder.glob(f"*/{name}"))]
+    return next((place for place in found if (place / "1").is_dir()), None)
+
+
+def classes_of(images: Images, known: tuple[str, ...]) -> Rows:
+    """Number among the known classes of each class of `images`, by its name.
+
+    Raises:
+        DataError: a class is unknown, or there are none.
+    """
+    place = {name: number for number, name in enumerate(known)}
+    strange = [name for name in images.classes if name not in place]
+    if strange or not images.classes or images.labels is None:
+        raise DataError(
+            f"{images.name} has {len(strange)} of {len(images.classes)} class folders that the "
+            f"train images lack ({', '.join(strange[:5]) or 'it has none'}): the probe knows only "
+            "theirs. Give the clean images of the same data set with --data."
+        )
+    return torch.tensor([place[name] for name in images.classes])

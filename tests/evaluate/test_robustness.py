@@ -1,0 +1,325 @@
+"""Errors under corruption, their means, the folders they can be read from, and attacks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from squint.data import Images, open_source
+from squint.errors import DataError, RunError
+from squint.evaluate import mce, pgd, robustness, robustness_data, shifted
+from squint.evaluate.bench import Bench
+from squint.evaluate.corruptions import COMMON, NAMES, corrupt
+from squint.evaluate.inputs import labelled_squares
+from squint.evaluate.options import Options, PGDOptions, RobustnessOptions, ShiftedOptions
+from squint.evaluate.subject import Subject, open_subject
+from squint.runs import Run
+from squint.train.pretrain import pretrain
+from train import small
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    root = tmp_path_factory.mktemp("robust")
+    images = open_source(small.source(root))
+    pretrain(images, recipe=small.recipe("simclr"), out=root / "run")
+    return open_subject(Run(root / "run"))
+
+
+def bench(subject: Subject, images: Images, **options: Any) -> Bench:
+    return Bench(subject, images, CPU, Options(**options))
+
+
+def coloured(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int = 8) -> Images:
+    """Classes told apart by colour, whatever an encoder does."""
+    random = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = random.integers(0, 60, (40, 40, 3)) + 190 * (np.arange(3) == number % 3)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{k}.png")
+    return open_source(root)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Images:
+    return coloured(tmp_path / "images")
+
+
+def uneven(factor: float, clean: float = 0.1) -> mce.Errors:
+    cells = {
+        name: {str(s): clean + factor * (k + s) / 100 for s in range(1, 6)}
+        for k, name in enumerate(NAMES)
+    }
+    return cells | {"clean": {"0": clean}}
+
+
+def test_means_are_the_published_formulas() -> None:
+    ours, base = uneven(1.0), uneven(3.0, clean=0.2)
+    ce = [sum(ours[c].values()) / sum(base[c].values()) for c in COMMON]
+    relative = [
+        sum(e - 0.1 for e in ours[c].values()) / sum(e - 0.2 for e in base[c].values())
+        for c in COMMON
+    ]
+    found = mce.mean_over_baseline(ours, base, relative=False)
+    assert found == pytest.approx(sum(ce) / 15)
+    found = mce.mean_over_baseline(ours, base, relative=True)
+    assert found == pytest.approx(sum(relative) / 15) == pytest.approx(1 / 3)
+    assert mce.mean_error(ours) == pytest.approx(np.mean([list(ours[c].values()) for c in COMMON]))
+
+
+def test_a_baseline_that_loses_nothing_divides_nothing() -> None:
+    assert mce.mean_over_baseline(uneven(1.0), uneven(0.0), relative=True) is None
+    assert mce.mean_over_baseline(uneven(1.0), uneven(0.0), relative=False) is not None
+
+
+def test_alexnet_against_itself_is_one() -> None:
+    base = {name: {"mean": error} for name, error in mce._ALEXNET.items()}
+    errors: mce.Errors = {n: {str(s): e["mean"] for s in range(1, 6)} for n, e in base.items()}
+    errors["clean"] = base["clean"] = {"0": mce._ALEXNET_CLEAN}
+    assert mce.mean_over_baseline(errors, base, relative=False) == pytest.approx(1)
+    assert mce.mean_over_baseline(errors, base, relative=True) == pytest.approx(1)
+    assert tuple(mce._ALEXNET) == COMMON
+
+
+def test_the_protocol_counts_what_a_loop_over_images_counts(
+    subject: Subject, images: Images
+) -> None:
+    options = RobustnessOptions(images=0, seed=3)
+    table = robustness.measured(test := bench(subject, images, robustness=options))
+    entry = table["corrupted_error"]
+    probe = robustness.probe_of(test)
+    ((numbers, pixels, labels),) = labelled_squares(test.parts.test, test.views, limit=None)
+    encoder = test.module("trained").eval()
+    wrong = 0
+    for number, image, label in zip(numbers, pixels, labels, strict=True):
+        worse = corrupt(image[None], "contrast", 5, rows=number[None], seed=3)
+        mean, std = torch.tensor(test.views.mean), torch.tensor(test.views.std)
+        x = (worse / 255 - mean[:, None, None]) / std[:, None, None]
+        with torch.no_grad():
+            wrong += int((encoder(x) @ probe.weight.T + probe.bias).argmax() != label)
+    assert entry["errors"]["trained"]["contrast"]["5"] == wrong / len(labels)
+    again = mce.mean_error(entry["errors"]["trained"])
+    assert entry["value"] == again == json.loads(json.dumps(entry))["value"]
+    assert entry["random"] == mce.mean_error(entry["errors"]["random"])
+    assert "seed 3" in entry["protocol"] and "all test images" in entry["protocol"]
+    assert {p.name for p in (subject.out.parent / "figures").iterdir()} >= {
+        "robustness.png",
+        "robustness-dark.png",
+    }
+
+
+def test_grey_images_are_corrupted_by_luminance() -> None:
+    grey = torch.full((2, 1, 32, 32), 100, dtype=torch.uint8)
+    out = robustness_data._corrupt(grey, "brightness", 3, torch.arange(2), 0)
+    assert out.shape == grey.shape
+    assert (out == 138).all()  # 100 + 0.15 * 255, cut
+
+
+def cifar_c(root: Path, labels: np.ndarray, names: tuple[str, ...] = COMMON) -> Path:
+    root.mkdir()
+    np.save(root / "labels.npy", np.tile(labels, 5))
+    for name in names:
+        pixels = np.zeros((5 * len(labels), 32, 32, 3), dtype=np.uint8)
+        for severity in range(5):
+            pixels[severity * len(labels) :][: len(labels)] = 10 * severity
+        np.save(root / f"{name}.npy", pixels)
+    return root
+
+
+def test_reads_the_arrays_of_cifar_c(subject: Subject, images: Images, tmp_path: Path) -> None:
+    folder = cifar_c(tmp_path / "c", np.array([0, 1, 1, 0]))
+    options = RobustnessOptions(data=str(folder), images=3)
+    test = bench(subject, images, robustness=options)
+    pieces = [p for p in robustness_data.read(test, folder) if p.name != "clean"]
+    assert [(p.name, p.severity) for p in pieces] == [(c, s) for c in COMMON for s in range(1, 6)]
+    for piece in pieces:
+        assert (piece.pixels == 10 * (piece.severity - 1)).all()
+        assert len(piece.labels) == 3
+    assert len({tuple(p.labels.tolist()) for p in pieces}) == 1  # the same images everywhere
+    table = robustness.measured(test)
+    assert str(folder) in table["corrupted_error"]["protocol"]
+
+
+def test_reads_the_folders_of_imagenet_c(subject: Subject, images: Images, tmp_path: Path) -> None:
+    for group, name in (("noise", "gaussian_noise"), ("extra", "spatter")):
+        for severity in range(1, 6):
+            coloured(tmp_path / "c" / group / name / str(severity), count=2)
+    test = bench(subject, images, robustness=RobustnessOptions(data=str(tmp_path / "c")))
+    pieces = list(robustness_data.read(test, tmp_path / "c"))
+    found = {(p.name, p.severity) for p in pieces}
+    assert found == {("clean", 0)} | {
+        (n, s) for n in ("gaussian_noise", "spatter") for s in range(1, 6)
+    }
+    assert all(p.labels.tolist() == [0, 0, 1, 1] for p in pieces if p.name != "clean")
+    with pytest.raises(RunError, match=r"lacks shot_noise.*Complete the folder"):
+        robustness.measured(test)
+
+
+def test_unfit_folders_are_named(subject: Subject, images: Images, tmp_path: Path) -> None:
+    test = bench(subject, images)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="holds no corrupted images"):
+        list(robustness_data.read(test, tmp_path / "none"))
+    ten = cifar_c(tmp_path / "ten", np.arange(10), names=("fog",))
+    with pytest.raises(DataError, match="has 10 classes"):
+        list(robustness_data.read(test, ten))
+    np.save(ten / "labels.npy", np.zeros(7, dtype=np.int64))
+    with pytest.raises(DataError, match="7 labels"):
+        list(robustness_data.read(test, ten))
+    for severity in range(1, 6):
+        coloured(tmp_path / "other" / "fog" / str(severity), ("a", "x"), count=1)
+    with pytest.raises(DataError, match=r"train images lack \(x\)"):
+        list(robustness_data.read(test, tmp_path / "other"))
+
+
+def test_baselines(subject: Subject, images: Images, tmp_path: Path) -> None:
+    def chosen(what: str) -> Any:
+        test = bench(subject, images, robustness=RobustnessOptions(baseline=what))
+        return mce.baseline(test, {"trained": uneven(1.0), "random": uneven(2.0)})
+
+    assert chosen("random") == ("a random encoder's", uneven(2.0))
+    with pytest.raises(RunError, match="1000 classes of ImageNet"):
+        chosen("alexnet")
+    path = tmp_path / "evaluation.json"
+    path.write_text(
+        json.dumps({"results": {"corrupted_error": {"errors": {"trained": uneven(4.0)}}}})
+    )
+    assert chosen(str(path))[1] == uneven(4.0)
+    path.write_text("{}")
+    with pytest.raises(RunError, match="holds no errors on corrupted images"):
+        chosen(str(path))
+
+
+class Linear:
+    """Two classes, one hyperplane: the best attack is known."""
+
+    def __init__(self, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.w = torch.randn(size, generator=generator, dtype=torch.float64)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        score = (images - 0.5).flatten(1) @ self.w
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("norm", "begin", "least"),
+    [
+        ("linf", "centre", 1.0),
+        ("linf", "random", 1.0),
+        ("l2", "centre", 1.0),
+        # steps of 2.5 eps in all turn a random direction to the best one but for a small angle
+        ("l2", "random", 0.97),
+    ],
+)
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_attack_on_a_linear_model_is_the_closed_form(
+    norm: pgd.Norm, begin: str, least: float, label: int
+) -> None:
+    model = Linear(3 * 8 * 8)
+    images = torch.full((4, 3, 8, 8), 0.5, dtype=torch.float64)
+    labels = torch.full((4,), label)
+    start = pgd.random_start(images, torch.arange(4), norm, seed=0) * (begin == "random")
+    worst = pgd.attack(model, images, labels, norm=norm, eps=0.1, steps=40, start=start)
+    score = model(worst)[:, 1] * (1 - 2 * label)
+    best = 0.1 * (model.w.abs().sum() if norm == "linf" else model.w.norm())
+    assert (score <= best * (1 + 1e-9)).all()
+    assert (score >= least * best * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_attacks_stay_in_the_ball_and_among_images(norm: pgd.Norm) -> None:
+    model = Linear(3 * 8 * 8)
+    images = torch.rand(
+        16, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    labels = torch.arange(16) % 2
+    start = pgd.random_start(images, torch.arange(16), norm, seed=0)
+    unit = start.flatten(1)
+    lengths = unit.abs().amax(1) if norm == "linf" else unit.norm(dim=1)
+    assert (lengths <= 1).all() and lengths.min() > 0.9
+    worst = pgd.attack(model, images, labels, norm=norm, eps=0.3, steps=5, start=start)
+    change = (worst - images).flatten(1)
+    lengths = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
+    assert (lengths <= 0.3 + 1e-9).all()
+    assert worst.min() >= 0 and worst.max() <= 1
+    assert torch.equal(
+        pgd.attack(model, images, labels, norm=norm, eps=0.0, steps=5, start=start), images
+    )
+    rows = torch.tensor([3, 9])
+    assert torch.equal(pgd.random_start(images[rows], rows, norm, seed=0), start[rows])
+
+
+def test_accuracy_falls_with_the_radius(subject: Subject, images: Images) -> None:
+    options = PGDOptions(eps=(1.0, 64.0), steps=4, images=0)
+    test = bench(subject, images, pgd=options)
+    entry = pgd.measured(test)["pgd_top1"]
+    top1 = [row["top1"] for row in entry["table"].values()]
+    assert top1[0] == pytest.approx(robustness.probe_of(test).top1)
+    assert top1 == sorted(top1, reverse=True)
+    assert entry["value"] == top1[-1]
+    assert "eps 64/255" in entry["protocol"]
+
+
+def test_folders_of_wordnet_ids_and_of_numbers(subject: Subject, tmp_path: Path) -> None:
+    known = coloured(tmp_path / "train", ("n01", "n02", "n03"))
+    test = bench(subject, known)
+    coloured(tmp_path / "a", ("n03", "n01"), count=2)
+    found = shifted.open_shifted("imagenet-a", str(tmp_path / "a"), test)
+    assert found.images.classes == ("n01", "n03")
+    assert found.right.tolist() == [[True, False, False], [False, False, True]]
+    assert found.allowed.tolist() == [True, False, True]
+    coloured(tmp_path / "v2", ("0", "1", "2"), count=1)
+    found = shifted.open_shifted("imagenet-v2", str(tmp_path / "v2"), test)
+    assert found.right.tolist() == torch.eye(3).bool().tolist()
+    with pytest.raises(DataError, match="folders must be numbers"):
+        shifted.open_shifted("imagenet-v2", str(tmp_path / "a"), test)
+    with pytest.raises(DataError, match="train images lack"):
+        shifted.open_shifted("imagenet-r", str(tmp_path / "v2"), test)
+
+
+def objectnet(root: Path) -> Path:
+    """Four folders: two with a class in ImageNet, one of them with two, and two without."""
+    folders = {"air_pump": "Air pump", "clock": "Clock", "mug": "Mug", "spoon": "Spoon"}
+    for name in folders:
+        (root / "images" / name).mkdir(parents=True)
+        pixels = np.full((44, 44, 3), 50, dtype=np.uint8)
+        pixels[:2] = pixels[-2:] = pixels[:, :2] = pixels[:, -2:] = (255, 0, 0)
+        Image.fromarray(pixels).save(root / "images" / name / "1.png")
+    mappings = root / "mappings"
+    mappings.mkdir()
+    overlap = {"Clock": "analog clock; wall clock", "Mug": "coffee mug"}
+    (mappings / "folder_to_objectnet_label.json").write_text(json.dumps(folders))
+    (mappings / "objectnet_to_imagenet_1k.json").write_text(json.dumps(overlap))
+    (mappings / "imagenet_to_label_2012_v2").write_text("analog clock\ncoffee mug\nwall clock\n")
+    return root
+
+
+def test_objectnet_by_its_own_mappings(subject: Subject, tmp_path: Path) -> None:
+    known = coloured(tmp_path / "train", ("n01", "n02", "n03"))
+    options = ShiftedOptions(data=str(objectnet(tmp_path / "o")), kind="objectnet")
+    test = bench(subject, known, shifted=options)
+    found = shifted.open_shifted("objectnet", options.data, test)
+    assert found.images.classes == ("clock", "mug")
+    assert found.right.tolist() == [[True, False, True], [False, True, False]]
+    assert len(found.images) == 2
+    assert found.images.read(0).shape == (40, 40, 3)  # the red border is gone
+    assert (found.images.read(0) == 50).all()
+    entry = shifted.measured(test)["shifted_top1"]
+    assert 0 <= entry["value"] <= 1 and "2 images of objectnet" in entry["protocol"]
+    (tmp_path / "o" / "mappings" / "objectnet_to_imagenet_1k.json").unlink()
+    with pytest.raises(DataError, match=r"images/ and mappings/"):
+        shifted.open_shifted("objectnet", options.data, test)
+
+
+def test_a_shifted_test_set_must_be_given(subject: Subject, images: Images) -> None:
+    with pytest.raises(RunError, match=r"--shifted\.data"):
+        shifted.measured(bench(subject, images))
