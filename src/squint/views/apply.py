@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -46,15 +47,17 @@ def blur(
     """Gaussian blur with one standard deviation per image, in pixels.
 
     The kernel ends after `radius` pixels (`blur_radius` unless given) and sums to 1. The blur is
-    linear and separable: two products with a banded matrix per image.
+    separable: two convolutions, each channel of each image with the taps of its image.
     """
     n, c, h, w = images.shape
     if radius is None:
         radius = blur_radius(min(h, w))
-    rows = _blur_weights(sigma, radius, h, padding)  # (n, h, h)
-    columns = rows if w == h else _blur_weights(sigma, radius, w, padding)  # (n, w, w)
-    x = torch.bmm(images.reshape(n, c * h, w), columns.mT).view(n, c, h, w)
-    return rows[:, None] @ x  # (n, c, h, w)
+    taps = _blur_taps(sigma, radius).repeat_interleave(c, dim=0)[:, None]  # (n * c, 1, taps)
+    x = images.reshape(1, n * c, h, w)
+    x = F.pad(x, [radius] * 4, mode="reflect" if padding == "reflect" else "constant")
+    x = F.conv2d(x, taps[:, :, :, None], groups=n * c)  # (1, n * c, h, w + 2 * radius)
+    x = F.conv2d(x, taps[:, :, None], groups=n * c)  # (1, n * c, h, w)
+    return x.view(n, c, h, w)
 
 
 def blur_radius(side: int) -> int:
@@ -62,26 +65,11 @@ def blur_radius(side: int) -> int:
     return max(1, side // 20)
 
 
-def _blur_weights(
-    sigma: Float[Tensor, " n"], radius: int, side: int, padding: Padding
-) -> Float[Tensor, "n {side} {side}"]:
-    """Weight of each source pixel (last axis) in each blurred pixel, along one axis."""
-    distance = torch.arange(radius + 2, device=sigma.device)
-    kernel = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)  # (n, radius + 2)
-    kernel[:, radius + 1] = 0  # stands for every distance beyond the radius
-    kernel = kernel / (2 * kernel.sum(dim=1, keepdim=True) - kernel[:, :1])
-
-    source = torch.arange(side, device=sigma.device)
-    target = source[:, None]
-    weights = kernel[:, (source - target).abs().clamp(max=radius + 1)]  # (n, side, side)
-    if padding == "reflect":
-        # pixel j is also seen at -j, mirrored on the first pixel, and mirrored on the last
-        last = side - 1
-        before = torch.where(source > 0, source + target, side)
-        after = torch.where(source < last, 2 * last - source - target, side)
-        weights += kernel[:, before.clamp(max=radius + 1)]
-        weights += kernel[:, after.clamp(max=radius + 1)]
-    return weights
+def _blur_taps(sigma: Float[Tensor, " n"], radius: int) -> Float[Tensor, "n taps"]:
+    """Weights of the pixels from -radius to radius, per image; they sum to 1."""
+    distance = torch.arange(-radius, radius + 1, device=sigma.device)
+    taps = torch.exp(-0.5 * (distance / sigma[:, None]) ** 2)  # (n, taps)
+    return taps / taps.sum(dim=1, keepdim=True)
 
 
 def _finish(x: Image, look: Look, view: View) -> Image:
@@ -143,6 +131,8 @@ def _change_chosen(
     chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
 ) -> None:
     rows = chosen.nonzero()[:, 0]
+    if len(rows) == 0:
+        return
     changed = operation(x.index_select(0, rows), *(s[rows] for s in strength))
     x.index_copy_(0, rows, changed.clamp_(0, 1))
 
