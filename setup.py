@@ -25,11 +25,20 @@ ROOM = Path("src/squint/native")
 # Not a Python module: a library that squint.native loads with ctypes.
 kernels = Extension(
     "squint.native._kernels",
-    sources=sorted(map(str, ROOM.glob("*.c"))),
+    sources=sorted(str(path) for path in ROOM.glob("*.c") if path.name != "jpeg.c"),
     depends=sorted(map(str, ROOM.glob("*.h"))),
     extra_compile_args=FLAGS,
     libraries=["m"],
     optional=True,
 )
 
-setup(ext_modules=[kernels])
+# By itself: where libjpeg's header is missing (libjpeg-dev), only this one is left out.
+jpeg = Extension(
+    "squint.native._jpeg",
+    sources=[str(ROOM / "jpeg.c")],
+    extra_compile_args=FLAGS,
+    libraries=["jpeg"],
+    optional=True,
+)
+
+setup(ext_modules=[kernels, jpeg])

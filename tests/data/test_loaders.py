@@ -17,6 +17,7 @@ from torch import Tensor
 
 from squint.data import Bad, Images, Plan, open_source, order
 from squint.data.loader import FileLoader, PackedLoader
+from squint.data.picture import Picture
 from squint.errors import DataError, RecipeError
 
 # Python 3.12 warns of every fork of a process with threads; the workers use none of them.
@@ -28,7 +29,9 @@ class Pair(NamedTuple):
     facts: dict[str, Tensor]
 
 
-def transform(image: Tensor, index: int, epoch: int) -> Pair:
+def transform(picture: Picture, index: int, epoch: int) -> Pair:
+    pixels = picture.window(0, 0, picture.height, picture.width)
+    image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
     return Pair(image, {"seen": torch.tensor([index, epoch, os.getpid()])})
 
 

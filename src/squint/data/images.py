@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from squint.data.decode import RULE, Raw, decode
+from squint.data.picture import Picture
 from squint.errors import DataError
 
 UNKNOWN = -1
@@ -80,6 +81,14 @@ class Images:
             Unreadable: With the reason.
         """
         return decode(self.fetch(index), self.channels)
+
+    def picture(self, index: int) -> Picture:
+        """One image to read parts of, cheaper than the whole.
+
+        Raises:
+            Unreadable: With the reason.
+        """
+        return Picture(self.fetch(index), self.channels)
 
     def fetch(self, index: int) -> Raw:
         """One image as it is stored: a file, its bytes, or an array.

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from squint.data.decode import Unreadable
 from squint.data.images import Images
 from squint.data.order import Plan
+from squint.data.picture import Picture
 from squint.data.quarantine import Bad, Quarantine, allowed
 from squint.shapes import Pixels, Rows
 
@@ -42,8 +43,8 @@ class FileBatch(NamedTuple):
     """What the transform returned, collated: tensors gain a first axis n."""
 
 
-Transform = Callable[[Tensor, int, int], Any]
-"""From pixels (c, h, w) uint8, the image's row and the epoch to a tree of tensors."""
+Transform = Callable[[Picture, int, int], Any]
+"""From a picture, the image's row and the epoch to a tree of tensors."""
 
 
 class PackedLoader:
@@ -216,14 +217,12 @@ class _Reader(Dataset[_Item]):
         bads: list[Bad] = []
         for row in chain(range(wanted, len(self.images)), range(wanted)):
             try:
-                pixels = self.images.read(row)
+                # damage inside a file shows only when the transform looks there
+                return _Item(row, self.transform(self.images.picture(row), row, epoch), bads)
             except Unreadable as reason:
                 bads.append(Bad(self.images.paths[row], str(reason)))
                 if len(bads) > self.patience:
                     break
-                continue
-            image = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))  # (c, h, w)
-            return _Item(row, self.transform(image, row, epoch), bads)
         # An error raised here would reach the user wrapped in a worker's traceback; the limit
         # that the main process applies to `bads` says the same plainly.
         return _Item(wanted, None, bads)

@@ -83,7 +83,7 @@ class Feed:
         else:
             self._loader = FileLoader(
                 readable.images,
-                self._views.crops,
+                self._views.crops_of,
                 workers=_workers(recipe.train.workers, runtime.world_size),
                 max_unreadable_percent=recipe.data.max_unreadable_percent,
                 **place,

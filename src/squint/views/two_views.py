@@ -13,12 +13,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from squint import shapes
+from squint import native, shapes
+from squint.data.picture import Picture
+from squint.native.resize import Window, crop_resize
 from squint.shapes import Pixels, Rows
 from squint.views.draw import draw, draw_box, draw_look
 from squint.views.normalise import normalise
 from squint.views.paths import PathName, Square, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
+
+WholeBox = tuple[int, int, int, int]
+"""Top, left, height and width in pixels."""
 
 
 class TwoViews:
@@ -84,12 +89,22 @@ class TwoViews:
         Runs in a loader worker. Same boxes as the packed path; pixels differ from it by rounding
         to whole grey levels, and by a few levels where bicubic overshoots black or white.
         """
-        return torch.stack(
-            [
-                self._crop(image, self.config.first, 0, index, epoch),
-                self._crop(image, self.config.second, 1, index, epoch),
-            ]
-        )  # (2, c, s, s)
+        boxes = self._boxes(index, epoch, *image.shape[1:])
+        return self._cropped(image, boxes, (0, 0))
+
+    @torch.no_grad()
+    def crops_of(self, picture: Picture, index: int, epoch: int) -> UInt8[Tensor, "2 c s s"]:
+        """`crops` of a picture, of which only the rows and columns both crops need are decoded.
+
+        Raises:
+            Unreadable: The picture is damaged there.
+        """
+        boxes = self._boxes(index, epoch, picture.height, picture.width)
+        top, left = (min(box[side] for box in boxes) for side in (0, 1))
+        bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
+        pixels = picture.window(top, left, bottom - top, right - left)  # (h, w, c)
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+        return self._cropped(image.permute(2, 0, 1), boxes, (top, left))
 
     @torch.no_grad()
     def finish(
@@ -109,24 +124,37 @@ class TwoViews:
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
-    def _crop(
-        self, image: UInt8[Tensor, "c h w"], view: View, number: shapes.View, index: int, epoch: int
-    ) -> UInt8[Tensor, "c s s"]:
-        box = draw_box(
-            view.crop,
-            torch.tensor([index]),
-            seed=self.seed,
-            epoch=epoch,
-            view_number=number,
-            height=image.shape[1],
-            width=image.shape[2],
-        )
-        top, left, height, width = (int(side) for side in box)
-        return _resize(
-            image[:, top : top + height, left : left + width],
-            self.config.size,
-            view.crop.interpolation,
-        )
+    def _boxes(self, index: int, epoch: int, height: int, width: int) -> list[WholeBox]:
+        """Crop boxes of both views of one image."""
+
+        def box(view: View, number: shapes.View) -> WholeBox:
+            drawn = draw_box(
+                view.crop,
+                torch.tensor([index]),
+                seed=self.seed,
+                epoch=epoch,
+                view_number=number,
+                height=height,
+                width=width,
+            )
+            top, left, height_of_box, width_of_box = (int(side) for side in drawn)
+            return top, left, height_of_box, width_of_box
+
+        return [box(self.config.first, 0), box(self.config.second, 1)]
+
+    def _cropped(
+        self, image: UInt8[Tensor, "c h w"], boxes: list[WholeBox], corner: tuple[int, int]
+    ) -> UInt8[Tensor, "2 c s s"]:
+        """Both crops out of an image, or out of the part of it that begins at `corner`."""
+        compiled = self.path in ("auto", "native") and native.library() is not None
+        resize = _resize_compiled if compiled else _resize
+        views = (self.config.first, self.config.second)
+        crops = []
+        for (top, left, height, width), view in zip(boxes, views, strict=True):
+            top, left = top - corner[0], left - corner[1]
+            part = image[:, top : top + height, left : left + width]
+            crops.append(resize(part, self.config.size, view.crop.interpolation))
+        return torch.stack(crops)  # (2, c, s, s)
 
 
 @dataclass(frozen=True)
@@ -183,6 +211,13 @@ def _resize(
     torchvision = _torchvision()
     mode = torchvision.InterpolationMode(interpolation)
     return torchvision.resize(pixels, [size, size], mode, antialias=True)
+
+
+def _resize_compiled(
+    pixels: UInt8[Tensor, "c h w"], size: int, interpolation: Interpolation
+) -> UInt8[Tensor, "c s s"]:
+    height, width = pixels.shape[-2:]
+    return crop_resize(pixels, Window(0.0, 0.0, float(height), float(width)), size, interpolation)
 
 
 def _torchvision() -> Any:

@@ -1,0 +1,67 @@
+"""One image, of which only what is asked for is decoded."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from squint.data.decode import LEAST_SIDE, Raw, Unreadable, decode
+from squint.native import jpeg
+
+
+class Picture:
+    """An image of known size; ordinary JPEG files are decoded window by window, others at once.
+
+    Windows have the same pixels either way, and the same files can't be read.
+
+    Attributes:
+        height: Pixels, upright.
+        width: Pixels, upright.
+    """
+
+    def __init__(self, raw: Raw, channels: int) -> None:
+        """Read the size.
+
+        Raises:
+            Unreadable: If the image can't be read, as far as this already shows.
+        """
+        self._raw = _in_memory(raw)
+        self._channels = channels
+        self._pixels: np.ndarray | None = None
+        size = jpeg.size(self._raw) if isinstance(self._raw, bytes) else None
+        if size is None or not _fits(size, channels):
+            self._pixels = decode(self._raw, channels)
+            self.height, self.width = self._pixels.shape[:2]
+        else:
+            self.height, self.width = size.height, size.width
+
+    def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Part of the image, (height, width, channels) uint8.
+
+        Raises:
+            Unreadable: With the reason.
+        """
+        if self._pixels is None:
+            assert isinstance(self._raw, bytes), "only files are decoded later"
+            part = jpeg.window(self._raw, top, left, height, width, self._channels)
+            if part is not None:
+                return part
+            self._pixels = decode(self._raw, self._channels)
+        return self._pixels[top : top + height, left : left + width]
+
+
+def _in_memory(raw: Raw) -> Raw:
+    if not isinstance(raw, Path):
+        return raw
+    try:
+        return raw.read_bytes()
+    except OSError as error:
+        raise Unreadable((error.strerror or str(error)).lower()) from error
+
+
+def _fits(size: jpeg.Size, channels: int) -> bool:
+    """Whether the limits of `decode` are kept, and no colour has to become grey."""
+    limit = Image.MAX_IMAGE_PIXELS
+    small = limit is None or size.height * size.width <= limit
+    whole = min(size.height, size.width) >= LEAST_SIDE
+    return small and whole and size.channels <= channels
