@@ -8,6 +8,9 @@ in memory, on one thread. Per-sample libraries get what they ask for (PIL images
 beforehand. `per second` counts source images, each of which gives two views.
 """
 
+# pyright: reportMissingImports=false
+# what is compared with need not be installed
+
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any

@@ -14,13 +14,17 @@ from squint.errors import RunError
 PATH = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 """Where the library is, if it was built."""
 
+INTERFACE = 2
+"""Number of the functions and structures in squint.h: a library with another one is left alone."""
+
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The loaded kernels; None where they were not built or cannot be loaded."""
+    """The loaded kernels; None where they were not built, or from other sources than these."""
     try:
-        return ctypes.CDLL(str(PATH))
-    except OSError:
+        kernels = ctypes.CDLL(str(PATH))
+        return kernels if kernels.squint_interface() == INTERFACE else None
+    except (OSError, AttributeError):  # no library; one that is older than the number
         return None
 
 
@@ -33,9 +37,9 @@ def demand() -> ctypes.CDLL:
     kernels = library()
     if kernels is None:
         raise RunError(
-            f"Squint's native kernels are not there ({PATH} is missing or does not load). They "
-            "are compiled when Squint is installed: install a C compiler (gcc or clang) and "
-            "install Squint again, or do without them."
+            f"Squint's native kernels are not there ({PATH} is missing, does not load or is out "
+            "of date). They are compiled when Squint is installed: install a C compiler (gcc or "
+            "clang) and install Squint again, or do without them."
         )
     return kernels
 

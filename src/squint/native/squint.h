@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of all functions and structures that Python knows; native/__init__.py has the same number. */
+#define INTERFACE 2
+
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -50,6 +53,9 @@ typedef struct {
     uint8_t *pixels;
     int64_t channel_stride, row_stride, pixel_stride;
 } Crop;
+
+/* INTERFACE of the sources the library was built from. */
+EXPORT int32_t squint_interface(void);
 
 /* Cuts `window` out of the first of `image` and resizes it to size x size with antialiasing,
  * bilinear (0) or bicubic (1), rounded to whole grey levels and cut off at 0 and 255.

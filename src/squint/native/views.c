@@ -4,6 +4,8 @@
 #include "resize.h"
 #include "squint.h"
 
+EXPORT int32_t squint_interface(void) { return INTERFACE; }
+
 /* Boxes as drawn, in whole pixels: `Box` of squint/views/draw.py. */
 typedef struct {
     const int64_t *top, *left, *height, *width;

@@ -2,8 +2,8 @@
 
 `reference` is `apply`, in torch, and runs everywhere. `native` is compiled C for pixels in the
 CPU's memory. `compiled` is the reference through torch.compile, which pays on a GPU; on a CPU its
-first batch takes half a minute, and the native kernels are faster. All are fed the same drawn
-parameters and tested to be equal.
+first batch takes up to a minute, and later ones longer than the reference's. All are fed the same
+drawn parameters and tested to be equal.
 """
 
 import os
