@@ -22,7 +22,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint pretrain RECIPE --data SRC --out RUN [FLAGS]   train; Ctrl-C saves and says how to go on
   squint resume RUN                                     continue exactly where it stopped
   squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
-  squint evaluate RUN [--data SRC] [--protocols ...]    kNN, linear probe, measured compression
+  squint evaluate RUN [--data SRC] [--protocols ...]    kNN, probes, few labels, compression, …
   squint embed RUN --data SRC --out F.npz|.csv|.parquet  features, labels, residual information
   squint recipes [NAME]                                 list the recipes, or show one in full
 
@@ -243,34 +243,43 @@ def _resume(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     import tyro
 
-    from squint.evaluate.options import Options, Protocol
+    from squint.evaluate.options import Options, Protocol, SubjectOptions
 
     @dataclass(frozen=True)
     class EvaluateFlags:
-        """Measure a run's encoder; writes evaluation.json and prints a table."""
+        """Measure an encoder; writes evaluation.json and prints a table."""
 
-        run: Annotated[Path, tyro.conf.Positional]
-        """Run folder."""
+        target: Annotated[str, tyro.conf.Positional]
+        """Run folder, weights file (.safetensors, .pt, .pth), timm:NAME or torchvision:NAME."""
         data: str = ""
         """Images with labels, if not those it was trained on."""
         protocols: tuple[Protocol, ...] = ("knn", "linear")
         """What to measure."""
         device: str = "auto"
         """auto, cpu, cuda, cuda:1, mps."""
+        subject: Annotated[SubjectOptions, tyro.conf.arg(name="")] = field(
+            default_factory=SubjectOptions
+        )
         options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
     flags = _parse(EvaluateFlags, arguments, verb="evaluate")
     from squint.data import open_source
     from squint.runs import Run
 
-    run = Run(flags.run)
-    images = open_source(flags.data or run.source, channels=run.recipe.encoder.in_channels)
+    if (Path(flags.target) / "recipe.json").exists():  # data are looked at before torch is loaded
+        run = Run(Path(flags.target))
+        open_source(flags.data or run.source, channels=run.recipe.encoder.in_channels)
 
     from squint.evaluate.protocols import evaluate
     from squint.evaluate.table import show
 
     table = evaluate(
-        run, data=images, protocols=flags.protocols, device=flags.device, options=flags.options
+        flags.target,
+        data=flags.data or None,
+        protocols=flags.protocols,
+        device=flags.device,
+        options=flags.options,
+        subject=flags.subject,
     )
     show(table)
 

@@ -93,7 +93,8 @@ def linear_probe(
         train_labels: at least two classes, at least one of them twice.
         test_features: to count on.
         test_labels: only classes that train has.
-        strengths: l2 strengths to choose from; of equally good ones the strongest is taken.
+        strengths: l2 strengths to choose from; of equally good ones the strongest is taken. A
+            single one is taken as it is, without holding anything out.
         held_out: share of every class of train that chooses the strength, at least one image of
             every class that has two.
         seed: of the choice of the held-out images.
@@ -109,7 +110,7 @@ def linear_probe(
     y_test = require(test_labels, images=len(test_features), what="the test split").numpy()
     _check_classes(y, y_test)
     fit_rows, held_rows = stratified_split(y, share=held_out, seed=seed)
-    if not len(held_rows):
+    if len(strengths) > 1 and not len(held_rows):
         raise DataError(
             f"None of the {len(y)} train images can be held out to choose the strength: every "
             "class has one image only. Give at least two of some class, or use kNN."
@@ -120,10 +121,13 @@ def linear_probe(
     names, numbers = np.unique(y, return_inverse=True)  # classes that occur, numbered from 0
     targets = torch.from_numpy(numbers).to(device)
     fit_rows, held_rows = (torch.from_numpy(rows).to(device) for rows in (fit_rows, held_rows))
-    path = _fit(x[fit_rows], targets[fit_rows], strongest_first)
-    scores = _shares_right(path, x[held_rows], targets[held_rows])
-    chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
-    final = _fit(x, targets, strongest_first[chosen : chosen + 1], path.only(chosen))
+    chosen, scores, start = 0, [], None
+    if len(strengths) > 1:
+        path = _fit(x[fit_rows], targets[fit_rows], strongest_first)
+        scores = _shares_right(path, x[held_rows], targets[held_rows])
+        chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
+        start = path.only(chosen)
+    final = _fit(x, targets, strongest_first[chosen : chosen + 1], start)
     weight, bias = _head(final, names, mean, scale)
     return LinearProbe(
         weight=weight,

@@ -12,6 +12,11 @@ from squint.errors import RecipeError
 Protocol = Literal[
     "knn",
     "linear",
+    "linear-sgd",
+    "fewshot",
+    "finetune",
+    "transfer",
+    "compare",
     "compression",
     "fitted",
     "augmentations",
@@ -165,6 +170,117 @@ class ShiftedOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SGDProbeOptions:
+    """The papers' linear probes by SGD."""
+
+    setting: Literal["moco", "simclr", "byol"] = "moco"
+    """Whose learning rate, schedule, epochs and initial weights."""
+    epochs: int | Literal["paper"] = "paper"
+    """Passes over train: 100 (moco), 90 (simclr), 80 (byol)."""
+    batch_size: int = 256
+    """Images per step; simclr and byol scale the learning rate with it."""
+    augment: bool = False
+    """New random crops and flips in every epoch, as in the papers: one encoder pass per epoch.
+    Otherwise the features of the evaluation view are computed once and used in every epoch."""
+    seed: int = 0
+    """Of order, crops and initial weights."""
+
+    def __post_init__(self) -> None:
+        at_least("sgd.batch_size", self.batch_size, 1)
+        if self.epochs != "paper":
+            at_least("sgd.epochs", self.epochs, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FewshotOptions:
+    """Linear probes on few labels."""
+
+    shares: tuple[float, ...] = (0.01, 0.1)
+    """Shares of the labels of every class."""
+    shots: tuple[int, ...] = ()
+    """Labelled images per class."""
+    draws: int = 5
+    """Choices of the labelled images, each a number; the mean and its interval are told."""
+    seed: int = 0
+    """Of the draws."""
+
+    def __post_init__(self) -> None:
+        at_least("fewshot.draws", self.draws, 2)
+        for share in self.shares:
+            if not 0 < share <= 1:
+                raise RecipeError(f"fewshot.shares={share:g} must be above 0 and at most 1.")
+        for shots in self.shots:
+            at_least("fewshot.shots", shots, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneOptions:
+    """Training the encoder with its classifier, end to end."""
+
+    labels: tuple[float, ...] = (1.0,)
+    """Shares of the labels of every class, one result each."""
+    setting: Literal["squint", "simclr", "byol"] = "squint"
+    """squint: AdamW, layer-wise decay, EMA. simclr, byol: their semi-supervised settings."""
+    epochs: int | Literal["setting"] = "setting"
+    """Passes over the labelled images; squint 10, simclr 60 (up to 1 %) or 30, byol 30."""
+    batch_size: int = 256
+    """Images per step; the learning rate is scaled with it."""
+    lr: float | Literal["setting"] = "setting"
+    """Per 256 images; squint 1e-3, simclr 0.05, byol the best of five on held-out train images."""
+    layer_decay: float | Literal["setting"] = "setting"
+    """Learning rate of a layer as a share of the next one's; squint 0.75, others 1."""
+    ema: float | Literal["setting"] = "setting"
+    """Share that the averaged weights, which are counted, keep per step; squint 0.99, others 0."""
+    seed: int = 0
+    """Of the labelled images, order and crops."""
+
+    def __post_init__(self) -> None:
+        at_least("finetune.batch_size", self.batch_size, 2)
+        for share in self.labels:
+            if not 0 < share <= 1:
+                raise RecipeError(f"finetune.labels={share:g} must be above 0 and at most 1.")
+        if self.epochs != "setting":
+            at_least("finetune.epochs", self.epochs, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferOptions:
+    """Learning on one source, testing on another."""
+
+    train_data: str = ""
+    """Labelled source to learn on; --data is tested."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareOptions:
+    """What an encoder is compared with, beside a fresh one."""
+
+    checkpoint: str = ""
+    """Another run, weights file, or timm:NAME."""
+    encoder: str = ""
+    """Architecture of that weights file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubjectOptions:
+    """What a target that is no run does not tell by itself."""
+
+    encoder: str = ""
+    """Architecture of a weights file: resnet18, timm/NAME, torchvision/NAME."""
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    """Stem of our ResNets."""
+    width: float = 1.0
+    """Width of our ResNets."""
+    weights: str = ""
+    """Weights file for timm:NAME or torchvision:NAME; without one the weights are random."""
+    size: int | Literal["own"] = "own"
+    """Side of the input in pixels, if not the architecture's own."""
+    out: str = ""
+    """Where the results go; by default evaluation.json in the run's folder, beside the weights
+    file, or in the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Settings of all protocols."""
 
@@ -177,6 +293,11 @@ class Options:
     robustness: RobustnessOptions = field(default_factory=RobustnessOptions)
     pgd: PGDOptions = field(default_factory=PGDOptions)
     shifted: ShiftedOptions = field(default_factory=ShiftedOptions)
+    sgd: SGDProbeOptions = field(default_factory=SGDProbeOptions)
+    fewshot: FewshotOptions = field(default_factory=FewshotOptions)
+    finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
+    transfer: TransferOptions = field(default_factory=TransferOptions)
+    compare: CompareOptions = field(default_factory=CompareOptions)
 
 
 def at_least(name: str, value: float | int, least: float | int) -> None:

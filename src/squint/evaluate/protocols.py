@@ -20,18 +20,23 @@ from squint.data import Images, open_source
 from squint.errors import RunError
 from squint.evaluate import (
     augmentations,
+    compare,
     compression,
+    fewshot,
+    finetune,
     knn,
     linear,
     lipschitz,
     nuisance,
     pgd,
     robustness,
+    sgd_probe,
     shifted,
     surprise,
+    transfer,
 )
 from squint.evaluate.bench import Bench
-from squint.evaluate.options import Options
+from squint.evaluate.options import Options, SubjectOptions
 from squint.evaluate.subject import open_subject
 from squint.runs import Run
 
@@ -42,6 +47,11 @@ in `others` the tables of other data or earlier weights."""
 PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "knn": knn.measured,
     "linear": linear.measured,
+    "linear-sgd": sgd_probe.measured,
+    "fewshot": fewshot.measured,
+    "finetune": finetune.measured,
+    "transfer": transfer.measured,
+    "compare": compare.measured,
     "compression": compression.measured,
     "fitted": compression.fitted,
     "augmentations": augmentations.measured,
@@ -61,6 +71,7 @@ def evaluate(
     protocols: Sequence[str] = ("knn", "linear"),
     device: str = "auto",
     options: Options | None = None,
+    subject: SubjectOptions | None = None,
 ) -> Table:
     """Measure an encoder and write evaluation.json, anew after each protocol.
 
@@ -68,27 +79,29 @@ def evaluate(
     others under `others`.
 
     Args:
-        target: a run folder.
+        target: a run folder; a weights file with timm's or torchvision's key names (.safetensors,
+            .pt, .pth); timm:NAME or torchvision:NAME.
         data: a labelled source; by default the images the run was trained on. Its train split is
             the bank or the training set, its test or val split is tested.
         protocols: names out of `PROTOCOLS`.
         device: auto, cpu, cuda, cuda:1, mps.
         options: settings of the protocols.
+        subject: architecture, weights, size and result file of a target that is no run.
 
     Raises:
         SquintError: no such run or protocol; no labels where accuracy is asked for.
     """
     check_protocols(protocols)
-    subject = open_subject(target)
-    images = _images(subject.run, data, subject.encoder.config.in_channels)
-    bench = Bench(subject, images, _device(device), options or Options())
-    table = _begun(subject.out, subject.described() | {"data": images.name})
+    under_test = open_subject(target, subject)
+    images = _images(under_test.run, data, under_test.encoder.config.in_channels)
+    bench = Bench(under_test, images, _device(device), options or Options())
+    table = _begun(under_test.out, under_test.described() | {"data": images.name})
     for protocol in protocols:
         began = time.monotonic()
         results = PROTOCOLS[protocol](bench)
         seconds = time.monotonic() - began
         table["results"] |= {name: entry | {"seconds": seconds} for name, entry in results.items()}
-        runs.write_json(subject.out, table)
+        runs.write_json(under_test.out, table)
     return table
 
 

@@ -1,14 +1,20 @@
 """What is evaluated: the encoder of a run, of a weights file, or of a library by name."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from squint.configs import EncoderConfig
 from squint.errors import RunError
+from squint.evaluate.options import SubjectOptions
 from squint.interop import encoder as encoder_file
 from squint.interop.encoder import PretrainedEncoder
+from squint.interop.weights import library_encoder
 from squint.runs import Run
+
+_WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +46,107 @@ class Subject:
         } | step
 
 
-def open_subject(target: str | Path | Run) -> Subject:
-    """The encoder of a run folder.
+def open_subject(target: str | Path | Run, given: SubjectOptions | None = None) -> Subject:
+    """The encoder of a run folder, of a weights file, or of a library by name.
+
+    Results of a run go into its folder, of a weights file beside it, of a name into the current
+    folder, unless `given.out` says otherwise.
+
+    Args:
+        target: a run folder; a .safetensors, .pt or .pth; timm:NAME or torchvision:NAME.
+        given: what the target itself does not tell.
 
     Raises:
-        SquintError: it is no run, or its files are missing or damaged.
+        SquintError: files are missing or damaged, the architecture is unknown or does not fit.
     """
-    run = target if isinstance(target, Run) else Run(Path(target))
+    given = given or SubjectOptions()
+    if isinstance(target, Run):
+        return _of_run(target, given)
+    library, colon, name = str(target).partition(":")
+    if colon and library in ("timm", "torchvision"):
+        return _of_name(str(target), f"{library}/{name}", given)
+    path = Path(target)
+    if path.suffix in _WEIGHTS and not path.is_dir():
+        return _of_file(path, given)
+    return _of_run(Run(path), given)
+
+
+def _of_run(run: Run, given: SubjectOptions) -> Subject:
     recipe = run.recipe
-    encoder = encoder_file.load(run)
+    if given.encoder or given.weights:
+        raise RunError(
+            f"{run.path} is a run, which knows its encoder and has its weights: drop --encoder and "
+            "--weights, or give a weights file as the target."
+        )
     return Subject(
         name=str(run.path),
         title=recipe.name,
-        encoder=encoder,
+        encoder=encoder_file.load(run),
         run=run,
         trained=True,
         weights=_digest(run.encoder),
-        out=run.path / "evaluation.json",
+        out=_out(given, run.path),
     )
+
+
+def _of_file(path: Path, given: SubjectOptions) -> Subject:
+    if not given.encoder and not path.with_suffix(".json").exists():
+        raise RunError(
+            f"{path} does not say which architecture it is of, and no {path.stem}.json lies beside "
+            "it. Name it: --encoder resnet50, timm/NAME or torchvision/NAME."
+        )
+    if given.encoder:
+        encoder = library_encoder(_config(given.encoder, given), weights=path)
+    else:
+        encoder = encoder_file.load(path)
+    encoder = _resized(encoder, given)
+    return Subject(
+        name=str(path),
+        title=encoder.config.name,
+        encoder=encoder,
+        run=None,
+        trained=True,
+        weights=_digest(path) + _input(encoder),
+        out=_out(given, path.parent),
+    )
+
+
+def _of_name(target: str, name: str, given: SubjectOptions) -> Subject:
+    if given.encoder:
+        raise RunError(f"{target} names the architecture already: drop --encoder {given.encoder}.")
+    weights = Path(given.weights) if given.weights else None
+    encoder = _resized(library_encoder(_config(name, given), weights=weights), given)
+    return Subject(
+        name=target,
+        title=f"{name}, {weights or 'random weights'}",
+        encoder=encoder,
+        run=None,
+        trained=weights is not None,
+        weights=f"{name} {_digest(weights) if weights else 'random'}{_input(encoder)}",
+        out=_out(given, Path()),
+    )
+
+
+def _config(name: str, given: SubjectOptions) -> EncoderConfig:
+    return EncoderConfig(name=name, stem=given.stem, width=given.width)
+
+
+def _resized(encoder: PretrainedEncoder, given: SubjectOptions) -> PretrainedEncoder:
+    if given.size == "own":
+        return encoder
+    views = encoder.views
+    shown = dataclasses.replace(views.evaluation, size=given.size)
+    views = dataclasses.replace(views, size=given.size, evaluation=shown)
+    return PretrainedEncoder(encoder.encoder, encoder.config, views).eval()
+
+
+def _input(encoder: PretrainedEncoder) -> str:
+    """The same weights at another size give other results."""
+    return f" at {encoder.views.evaluation.size} px"
+
+
+def _out(given: SubjectOptions, folder: Path) -> Path:
+    return Path(given.out) if given.out else folder / "evaluation.json"
 
 
 def step_of(run: Run) -> int:

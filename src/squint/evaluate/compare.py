@@ -1,0 +1,53 @@
+"""Is it worth it? This encoder beside a fresh one and, if given, published weights, by labels."""
+
+from typing import Any
+
+from squint.evaluate.bench import Bench
+from squint.evaluate.fewshot import few_label_top1
+from squint.evaluate.inputs import Labelled, labelled_features
+from squint.evaluate.options import SubjectOptions
+from squint.evaluate.subject import open_subject
+
+SHARES = (0.01, 0.1, 1.0)
+"""Of the labels of train."""
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: linear probes at 1, 10 and 100 % of the labels, one row per encoder."""
+    options = bench.options.fewshot
+    rows = {"random init": bench.features("random" if bench.subject.trained else "trained")}
+    given = bench.options.compare.checkpoint
+    if given:
+        rows[given] = _features(bench, given)
+    if bench.subject.trained:
+        rows["this encoder"] = bench.features()
+    table: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, float]] = {}
+    for title, (train, test) in rows.items():
+        found = {
+            f"{share:.0%} labels": few_label_top1(
+                train, test, share, draws=options.draws, seed=options.seed
+            )
+            for share in SHARES
+        }
+        table[title] = {column: spread.mean for column, spread in found.items()}
+        intervals[title] = {column: spread.interval for column, spread in found.items()}
+    protocol = (
+        f"linear probes at 1, 10 and 100 % of the labels of {len(rows['random init'][0].labels)} "
+        f"train images, class-balanced, mean of {options.draws} draws (seed {options.seed}; 100 % "
+        "has one), each encoder in its own input and normalisation, frozen; value: this encoder "
+        "at 10 %"
+    )
+    best = table[next(reversed(table))]
+    entry = bench.entry({"trained": best["10% labels"]}, protocol, table=table)
+    return {"compare_linear_top1": entry | {"intervals": intervals}}
+
+
+def _features(bench: Bench, target: str) -> tuple[Labelled, Labelled]:
+    """Features of the train and test part by another encoder, in its own input."""
+    other = open_subject(target, SubjectOptions(encoder=bench.options.compare.encoder))
+    train, test = (
+        labelled_features(other.encoder.encoder, part, other.encoder.views, device=bench.device)
+        for part in bench.parts[:2]
+    )
+    return train, test

@@ -1,0 +1,119 @@
+"""Weights of anyone's: a file with timm's or torchvision's key names, fitted to an architecture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from squint.configs import EncoderConfig
+from squint.errors import CheckpointError
+from squint.interop.encoder import PretrainedEncoder, build
+from squint.interop.inputs import own_input
+from squint.views.recipes import ViewsConfig
+
+_INSIDE = ("state_dict", "model", "state_dict_ema", "model_state_dict")
+"""Where training scripts put the weights in what they save."""
+_PREFIXES = (
+    "",
+    "module.",
+    "module.encoder_q.",
+    "module.base_encoder.",
+    "encoder_q.",
+    "base_encoder.",
+    "encoder.",
+    "backbone.",
+    "model.",
+)
+"""What training scripts put before an encoder's own names."""
+_HEADS = ("fc.", "head.", "classifier.", "heads.", "head_dist.", "projector.", "predictor.")
+"""What may be left over: what sits on an encoder."""
+
+
+def library_encoder(
+    config: EncoderConfig, *, weights: Path | None = None, views: ViewsConfig | None = None
+) -> PretrainedEncoder:
+    """An architecture with weights of a file, or with fresh ones (seed 0), in evaluation mode.
+
+    Args:
+        config: the architecture.
+        weights: .safetensors, .pt or .pth; None leaves the weights random.
+        views: its input; by default what its library trains that name on.
+
+    Raises:
+        RecipeError: the architecture is unknown.
+        CheckpointError: the file can't be read, or does not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = build(config)
+    if weights is not None:
+        fit(encoder, read(weights), str(weights), config.name)
+    return PretrainedEncoder(encoder, config, views or own_input(config)).eval()
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name; nothing in it is run.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or holds no named tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist. Give a .safetensors, .pt or .pth.") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} can't be read as weights ({error}).") from None
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} can't be read as plain tensors ({type(error).__name__}), and code in a file "
+            "is never run. Save the model's state_dict() alone, or convert it to .safetensors."
+        ) from None
+    for name in _INSIDE:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds no tensors by name. Save the model's state_dict().")
+    found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not found:
+        raise CheckpointError(f"{path} holds no tensors by name. Save the model's state_dict().")
+    return found
+
+
+def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture: str) -> None:
+    """Load weights into an encoder; prefixes and heads of training scripts are taken off.
+
+    Raises:
+        CheckpointError: a tensor is missing, of another shape, or left over; says which.
+    """
+    wanted = encoder.state_dict()
+    prefix = max(_PREFIXES, key=lambda p: sum(p + name in state for name in wanted))
+    ours = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    counters = "num_batches_tracked"  # older files lack them, and evaluation does not read them
+    missing = [k for k in wanted if k not in ours and not k.endswith(counters)]
+    shapes = [
+        f"{k} {tuple(ours[k].shape)} for {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in ours and ours[k].shape != v.shape
+    ]
+    more = [k for k in ours if k not in wanted and not k.startswith(_HEADS)] if prefix == "" else []
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})"
+        for what, keys in (
+            ("missing", missing),
+            ("of another shape", shapes),
+            ("not in it", more),
+        )
+        if keys
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{file} does not fit {architecture}: of {len(wanted)} tensors, {'; '.join(problems)}. "
+            "Name the architecture the weights are of with --encoder (and --stem, --width)."
+        )
+    encoder.load_state_dict({k: ours.get(k, v) for k, v in wanted.items()})

@@ -1,0 +1,151 @@
+"""Few labels, SGD probes, transfer: which images, which numbers, against hand and torch."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from squint.data import open_source
+from squint.errors import DataError, RunError
+from squint.evaluate import sgd_probe
+from squint.evaluate.fewshot import few_label_top1, name_of, spread, subset
+from squint.evaluate.inputs import Labelled
+from squint.evaluate.options import Options, SGDProbeOptions, SubjectOptions, TransferOptions
+from squint.evaluate.protocols import evaluate
+from squint.evaluate.transfer import renumbered
+from train import small
+
+
+@given(st.lists(st.integers(4, 40), min_size=2, max_size=5), st.integers(0, 9), st.integers(1, 4))
+def test_subsets_are_balanced_and_a_function_of_seed_and_draw(
+    sizes: list[int], seed: int, shots: int
+) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    rows = subset(labels, shots, seed=seed, draw=1)
+    assert Counter(labels[rows].tolist()) == dict.fromkeys(range(len(sizes)), shots)
+    np.testing.assert_array_equal(rows, subset(labels, shots, seed=seed, draw=1))
+    tenth = subset(labels, 0.1, seed=seed, draw=0)
+    counts = Counter(labels[tenth].tolist())
+    assert counts == {label: max(1, round(0.1 * size)) for label, size in enumerate(sizes)}
+
+
+def test_other_draws_are_other_images_and_too_few_are_refused() -> None:
+    labels = np.repeat([0, 1], 50)
+    assert set(subset(labels, 5, seed=0, draw=0)) != set(subset(labels, 5, seed=0, draw=1))
+    with pytest.raises(DataError, match="has 50 train images, and 51"):
+        subset(labels, 51, seed=0, draw=0)
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.5, 0.6, 0.55, 0.7, 0.65]
+    found = spread(values)
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.interval == pytest.approx((high - low) / 2)
+
+
+def blobs(images: int, seed: int) -> Labelled:
+    random = np.random.default_rng(seed)
+    labels = np.arange(images) % 3
+    means = np.random.default_rng(5).normal(size=(3, 8))
+    features = means[labels] + 1.5 * random.normal(size=(images, 8))
+    return Labelled(torch.from_numpy(features).float(), torch.from_numpy(labels))
+
+
+def test_more_labels_are_better_and_one_per_class_works() -> None:
+    train, test = blobs(600, 0), blobs(300, 1)
+    accuracy = [
+        few_label_top1(train, test, amount, draws=5, seed=0).mean for amount in (1, 20, 1.0)
+    ]
+    assert 1 / 3 < accuracy[0] < accuracy[1] <= accuracy[2]
+    assert (name_of(1), name_of(0.05)) == ("fewshot_1shot_top1", "fewshot_5pct_top1")
+
+
+@pytest.mark.parametrize("name", sgd_probe.SETTINGS)
+def test_sgd_probe_is_torchs_sgd(name: str) -> None:
+    setting = replace(sgd_probe.SETTINGS[name], init_std=0.0)
+    options = SGDProbeOptions(epochs=4, batch_size=32)
+    train = blobs(100, 0)
+    lrs = setting.lrs[:2]
+    weight, bias = sgd_probe.fit(lambda _: train.features, train.labels, lrs, setting, options)
+    for row, lr in enumerate(lrs):
+        order = torch.Generator().manual_seed(0)
+        torch.randn(3, 8, generator=order)  # the initial weights
+        head = torch.nn.Linear(8, 3)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        peak = lr * 32 / 256 if setting.scaled else lr
+        sgd = torch.optim.SGD(head.parameters(), lr=peak, momentum=0.9, nesterov=setting.nesterov)
+        for epoch in range(4):
+            for step, rows in enumerate(torch.randperm(100, generator=order)[:96].split(32)):
+                part = (epoch + step / 3) / 4
+                steps_factor = 0.1 ** ((epoch >= 2.4) + (epoch >= 3.2))
+                cosine = (1 + np.cos(np.pi * part)) / 2
+                factor = steps_factor if name == "moco" else cosine
+                # lr inside SGD multiplies the buffer at each step, as in the probe
+                sgd.param_groups[0]["lr"] = peak * factor
+                sgd.zero_grad()
+                logits = head(train.features[rows])
+                torch.nn.functional.cross_entropy(logits, train.labels[rows]).backward()
+                sgd.step()
+        torch.testing.assert_close(weight[row], head.weight.detach(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(bias[row], head.bias.detach(), rtol=1e-3, atol=1e-4)
+
+
+def other_source(folder: Path, classes: list[str]) -> str:
+    from PIL import Image
+
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (16, 16), (60 * label + number,) * 3).save(
+                folder / name / f"{number}.png"
+            )
+    return str(folder)
+
+
+def test_transfer_matches_classes_by_name_and_drops_the_others(tmp_path: Path) -> None:
+    train = open_source(other_source(tmp_path / "a", ["cat", "dog", "eel"]))
+    test = open_source(other_source(tmp_path / "b", ["eel", "cat"])).select(range(8))
+    found = renumbered(train, test)
+    assert found.classes == test.classes and found.labels is not None
+    for path, label in zip(found.paths, found.labels, strict=True):
+        assert path.startswith(found.classes[label])
+    assert len(found) == 8
+    with pytest.raises(DataError, match="dog"):
+        renumbered(test, train)
+
+
+def test_transfer_from_source_to_source(tmp_path: Path) -> None:
+    first = other_source(tmp_path / "a", ["x", "y"])
+    second = other_source(tmp_path / "b", ["x", "y"])
+    given = SubjectOptions(size=32, out=str(tmp_path / "out.json"))
+    options = Options(transfer=TransferOptions(train_data=first))
+    table = evaluate(
+        "timm:resnet10t", data=second, protocols=("transfer",), subject=given, options=options
+    )
+    entry = table["results"]["transfer_linear_top1"]
+    assert first in entry["protocol"] and second in entry["protocol"]
+    with pytest.raises(RunError, match=r"--transfer\.train-data"):
+        evaluate("timm:resnet10t", data=second, protocols=("transfer",), subject=given)
+
+
+def test_the_augmented_probe_and_the_comparison_run(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    options = Options(sgd=SGDProbeOptions(setting="byol", epochs=1, augment=True))
+    table = evaluate(
+        "timm:resnet10t",
+        data=small.source(tmp_path),
+        protocols=("linear-sgd", "compare"),
+        subject=SubjectOptions(size=32, out=str(out)),
+        options=options,
+    )
+    entry = table["results"]["linear_sgd_byol_top1"]
+    assert "random resized crops" in entry["protocol"] and entry["lr"] in (0.4, 0.3, 0.2, 0.1, 0.05)
+    assert list(table["results"]["compare_linear_top1"]["table"]) == ["random init"]
