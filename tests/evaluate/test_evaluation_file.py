@@ -54,6 +54,7 @@ def test_a_kill_in_the_middle_loses_nothing(run: Run, monkeypatch: pytest.Monkey
 
 
 def test_a_damaged_file_is_not_written_over(run: Run) -> None:
+    evaluate(run, protocols=("knn",))
     path = run.path / "evaluation.json"
     whole = path.read_text()
     path.write_text(whole[:50])
