@@ -24,6 +24,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, probes, few labels, compression, …
   squint embed RUN --data SRC --out F.npz|.csv|.parquet  features, labels, residual information
+  squint pack --data SRC --out DIR                      small copy of large images, loads faster
   squint recipes [NAME]                                 list the recipes, or show one in full
 
 RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         "sweep": _sweep,
         "evaluate": _evaluate,
         "embed": _embed,
+        "pack": _pack,
         "recipes": _recipes,
     }
     known = tuple(verbs)
@@ -306,6 +308,34 @@ def _embed(arguments: list[str]) -> None:
     found = embed(flags.run, data=flags.data or None, out=flags.out, device=flags.device)
     images, width = found.features.shape
     print(f"{flags.out}: {images:,} images, {width} features each")
+
+
+def _pack(arguments: list[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class PackFlags:
+        """Write a small copy of a source, a folder of JPEG files that trains like the original."""
+
+        data: str
+        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        out: Path
+        """Folder to make; nothing is overwritten."""
+        side: int = 256
+        """Longest that the shorter side may be, in pixels; smaller images keep their size."""
+        quality: int = 90
+        """Of the JPEG files, 1 to 95."""
+        workers: int = os.cpu_count() or 1
+        """Threads."""
+
+    flags = _parse(PackFlags, arguments, verb="pack")
+    from squint.data import open_source
+    from squint.data.copy import UNREADABLE, copy
+
+    images = open_source(flags.data)
+    options = {"side": flags.side, "quality": flags.quality, "workers": flags.workers}
+    bads = copy(images, flags.out, **options)
+    left_out = f"; {len(bads):,} unreadable, see {flags.out / UNREADABLE}" if bads else ""
+    print(f"{len(images) - len(bads):,} images in {flags.out}{left_out}")
+    print(f"Train on them with --data {flags.out}")
 
 
 def _recipes(arguments: list[str]) -> None:
