@@ -21,8 +21,13 @@ test-slow: .venv/ready
 lint: .venv/ready
 	$(BIN)/pre-commit run --all-files
 
-bench: .venv/ready
-	$(BIN)/python benchmarks/step.py
+# Ten minutes or so. Tables go to benchmarks/results/; a peer that is missing is named there.
+BENCHMARKS := startup step roofline views_small views_files losses sampler evaluation
+
+bench: .venv/bench
+	for name in $(BENCHMARKS); do \
+	  [ ! -f benchmarks/$$name.py ] || $(BIN)/python benchmarks/$$name.py --quick --write || exit; \
+	done
 
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
@@ -31,6 +36,10 @@ docs: .venv/docs
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
+	touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group bench
 	touch $@
 
 .venv/docs: .venv/ready
