@@ -210,6 +210,9 @@ class CEBConfig:
     """Course of beta over training."""
     beta_warmup_epochs: float = 0.0
     """Epochs until beta is reached, for beta_schedule=warmup."""
+    target_rate_nats: float | Literal["off"] = "off"
+    """Rate, as rate_nats logs it, that is held by moving beta after every step; beta is then where
+    the price begins."""
 
     def __post_init__(self) -> None:
         _positive("compression.kappa_e", self.kappa_e)
@@ -222,6 +225,14 @@ class CEBConfig:
                 f"compression.beta_schedule={self.beta_schedule} do not fit: beta_schedule=warmup "
                 "needs warm-up epochs above 0, and no other has any. Set both or neither."
             )
+        if self.target_rate_nats != "off":
+            _positive("compression.target_rate_nats", self.target_rate_nats)
+            if self.beta == 0 or self.beta_schedule != "constant":
+                raise RecipeError(
+                    f"compression.target_rate_nats={self.target_rate_nats:g} moves beta itself, so "
+                    f"it needs a beta above 0 to begin with (now {self.beta:g}) and "
+                    f"beta_schedule=constant (now {self.beta_schedule})."
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ A method minimises objective + beta * rate.
 import math
 from typing import Literal, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +21,10 @@ from squint.ops.precision import at_least_float32
 
 Residual = Literal["closed_form", "sampled"]
 BetaSchedule = Literal["constant", "warmup", "cosine"]
+
+GAIN = 0.02
+"""Change of the log price after a step, per nat between rate and target; never more than itself."""
+_LOG_PRICES = (math.log(1e-6), math.log(1e6))
 
 
 class Open(nn.Module):
@@ -54,6 +59,8 @@ class CEB(nn.Module):
             is the closed form.
         beta_schedule: How beta moves over training, see `beta_at`.
         beta_warmup: Share of training over which "warmup" raises beta; in [0, 1].
+        target_rate_nats: Rate that `steer` holds by moving the price, which begins at beta; a
+            buffer, so that a checkpoint has it. Ours, not in the papers.
 
     Raises:
         RecipeError: A setting is out of range, unknown, or has no effect.
@@ -69,6 +76,7 @@ class CEB(nn.Module):
         residual: Residual = "closed_form",
         beta_schedule: BetaSchedule = "constant",
         beta_warmup: float = 0.0,
+        target_rate_nats: float | Literal["off"] = "off",
     ) -> None:
         super().__init__()
         _check_concentration("kappa_e", kappa_e)
@@ -82,6 +90,10 @@ class CEB(nn.Module):
         self.residual: Residual = residual
         self.beta_schedule: BetaSchedule = beta_schedule
         self.beta_warmup = beta_warmup
+        self.target_rate_nats: float | Literal["off"] = target_rate_nats
+        if target_rate_nats != "off":
+            _check_target(target_rate_nats, beta, beta_schedule)
+            self.register_buffer("log_price", torch.tensor(math.log(beta)))
 
     def forward(
         self, h: Float[Tensor, "n d"], *, given: Float[Tensor, "n d"]
@@ -114,20 +126,39 @@ class CEB(nn.Module):
         """The price beta at a share of training, from 0 (first step) to 1 (end).
 
         constant: beta. warmup: from 0 up to beta in a straight line over the first `beta_warmup`.
-        cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end.
+        cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end. With a target, the
+        price `steer` has arrived at, whenever that is.
         """
+        if self.target_rate_nats != "off":
+            return self.get_buffer("log_price").exp().item()
         if self.beta_schedule == "warmup":
             return self.beta * min(1.0, progress / self.beta_warmup)
         if self.beta_schedule == "cosine":
             return self.beta * (1 - math.cos(math.pi * min(1.0, progress))) / 2
         return self.beta
 
+    @torch.no_grad()
+    def steer(self, rate_nats: Float[Tensor, ""]) -> None:
+        """Raise the price if the rate is above its target, lower it if below; without one, nothing.
+
+        Dual ascent on the logarithm of the price, `GAIN` per nat, alike on all ranks.
+
+        Args:
+            rate_nats: of this step, mean over this rank's images.
+        """
+        if self.target_rate_nats == "off":
+            return
+        price = self.get_buffer("log_price")
+        above = gather.rows(rate_nats.detach().reshape(1, 1)).mean() - self.target_rate_nats
+        price.add_((GAIN * above).clamp(-GAIN, GAIN)).clamp_(*_LOG_PRICES)
+
     def extra_repr(self) -> str:
         """What `print(model)` shows inside the brackets."""
         return (
             f"beta={self.beta}, kappa_e={self.kappa_e}, kappa_b={self.kappa_b}, "
             f"sampling={self.sampling}, residual={self.residual!r}, "
-            f"beta_schedule={self.beta_schedule!r}, beta_warmup={self.beta_warmup}"
+            f"beta_schedule={self.beta_schedule!r}, beta_warmup={self.beta_warmup}, "
+            f"target_rate_nats={self.target_rate_nats}"
         )
 
     def _draw(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -170,6 +201,15 @@ def _check_beta(beta: float, schedule: str, warmup: float) -> None:
         raise RecipeError(
             f"beta_warmup={warmup} has no effect with beta_schedule={schedule!r}: only 'warmup' "
             "reads it, and needs it above 0. Change one of the two."
+        )
+
+
+def _check_target(target: float, beta: float, schedule: str) -> None:
+    if not (0 < target < math.inf and beta > 0 and schedule == "constant"):
+        raise RecipeError(
+            f"target_rate_nats={target} with beta={beta} and beta_schedule={schedule!r}: the "
+            "target must be a finite number above 0, beta above 0 as the price begins there, and "
+            "the schedule 'constant' as the target moves the price itself."
         )
 
 

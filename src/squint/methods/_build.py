@@ -3,6 +3,7 @@
 import dataclasses
 from typing import cast
 
+import torch
 from torch import nn
 
 from squint.compression import CEB, Open
@@ -15,6 +16,7 @@ from squint.configs import (
     ProjectorConfig,
     SimCLRConfig,
 )
+from squint.errors import RecipeError
 from squint.methods._method import Method
 from squint.methods.byol import BYOL
 from squint.methods.moco import MoCo
@@ -22,6 +24,7 @@ from squint.methods.mocov3 import MoCoV3
 from squint.methods.simclr import SimCLR
 from squint.nn import Encoder, Queue, Target, encoders, heads
 from squint.nn.norm import group_batch_norm
+from squint.ops import vmf
 from squint.recipe import Recipe
 
 
@@ -133,6 +136,8 @@ def _bottleneck(recipe: Recipe) -> Open | CEB:
     config = recipe.compression
     if not isinstance(config, CEBConfig):
         return Open()
+    if config.target_rate_nats != "off":
+        _check_reachable(config, config.target_rate_nats, recipe.method.projector.out_dim)
     return CEB(
         beta=config.beta,
         kappa_e=config.kappa_e,
@@ -141,4 +146,19 @@ def _bottleneck(recipe: Recipe) -> Open | CEB:
         residual=config.residual,
         beta_schedule=config.beta_schedule,
         beta_warmup=recipe.beta_warmup,
+        target_rate_nats=config.target_rate_nats,
     )
+
+
+def _check_reachable(config: CEBConfig, target: float, dim: int) -> None:
+    """Refuse a rate that no price can hold: below that of equal codes, or above unrelated ones'."""
+    poles = torch.eye(dim, dtype=torch.float64)[:2]  # (2, d)
+    same, unrelated = (
+        float(vmf.kl(poles[:1], config.kappa_e, poles[row, None], config.kappa_b)) for row in (0, 1)
+    )
+    if not same < target < unrelated:
+        raise RecipeError(
+            f"compression.target_rate_nats={target:g} can't be held: with {dim} dimensions, "
+            f"kappa_e={config.kappa_e:g} and kappa_b={config.kappa_b:g} the rate is {same:.2f} "
+            f"nats for equal codes and {unrelated:.2f} for unrelated ones. Give a number between."
+        )

@@ -76,6 +76,11 @@ class Method(nn.Module, abc.ABC):
             progress: as given to `forward`.
         """
 
+    def steer(self, step: Step) -> None:
+        """Move the price of the rate towards its target, where there is one; after `after_step`."""
+        if isinstance(self.bottleneck, CEB):
+            self.bottleneck.steer(step.logs["rate_nats"])
+
 
 def unit(codes: Codes) -> Codes:
     """Rows of length 1, in at least float32."""
