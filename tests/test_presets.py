@@ -73,7 +73,8 @@ def test_concentrations_follow_the_published_rule(name: str) -> None:
     ceb = recipe.compression
     assert isinstance(ceb, CEBConfig)
     if isinstance(recipe.method, BYOLConfig):
-        assert (ceb.kappa_e, ceb.kappa_b) == (16384.0, 10.0)
+        ours = name.endswith(("@tiny", "@cifar"))  # 16384 cost more there, see _parts.py
+        assert (ceb.kappa_e, ceb.kappa_b) == (65536.0 if ours else 16384.0, 10.0)
     else:
         assert ceb.kappa_e == 1024.0
         assert ceb.kappa_b * recipe.method.temperature == pytest.approx(1.0)

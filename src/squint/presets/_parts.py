@@ -69,10 +69,11 @@ BETA = 0.1
 """Weight of the rate where none is published. It pulls a code to its partner by
 beta / temperature, the softmax by at most 1 / temperature: 0.1 leaves the contrast in charge, also
 at MoCo v1's kappa_b of 14."""
-BYOL_BETA = 0.01
-"""The same for BYOL with its own kappa_d of 2; published is 1 with kappa_d 10 or 4. The rate holds
-the directions of all images together: 0.1 cost five points of kNN and 0.01 three, on 10 epochs of
-CIFAR-10 (benchmarks/results/cifar10-ten-methods.md)."""
+BYOL_BETA, BYOL_KAPPA_E = 0.01, 65536.0
+"""The same for BYOL with its own kappa_d of 2, and the concentration beside it; published are 1 and
+16384 with kappa_d 10 or 4. The rate holds the directions of all images together: on 10 epochs of
+CIFAR-10 beta 0.1 cost five points of kNN, 0.01 two (three seeds), with this kappa_e 1.7
+(benchmarks/results/cifar10-ten-methods.md)."""
 
 
 def compress(
@@ -81,16 +82,17 @@ def compress(
     expected: str = "not run by us",
     *,
     beta: float = BETA,
+    byol_kappa_e: float = 16384.0,
     residual: Literal["closed_form", "sampled"] = "closed_form",
 ) -> Preset:
     """A preset with the bottleneck of Lee et al. 2021.
 
-    kappa_e 1024 and kappa_b 1 / temperature, as C-SimCLR has them; without a temperature 16384 and
-    10, as C-BYOL has them.
+    kappa_e 1024 and kappa_b 1 / temperature, as C-SimCLR has them; without a temperature
+    `byol_kappa_e` and 10, by default as C-BYOL has them.
     """
     method = plain.recipe.method
     if isinstance(method, BYOLConfig):
-        kappa_e, kappa_b = 16384.0, 10.0
+        kappa_e, kappa_b = byol_kappa_e, 10.0
     else:
         kappa_e, kappa_b = 1024.0, 1 / method.temperature
     ceb = CEBConfig(beta=beta, kappa_e=kappa_e, kappa_b=kappa_b, residual=residual)

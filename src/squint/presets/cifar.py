@@ -19,7 +19,7 @@ from squint.configs import (
     TrainConfig,
 )
 from squint.presets import Preset
-from squint.presets._parts import BETA, BYOL_BETA, MOCO_V1, MOCO_V3, compress
+from squint.presets._parts import BETA, BYOL_BETA, BYOL_KAPPA_E, MOCO_V1, MOCO_V3, compress
 from squint.recipe import Recipe
 from squint.views.cifar_recipes import (
     lightly_byol_32,
@@ -34,7 +34,9 @@ _RESNET18 = EncoderConfig(
     name="resnet18", stem="cifar", init="torchvision", zero_init_residual=False
 )
 _UNPUBLISHED = f"with CEB: ours, not published (kappa_b = 1 / temperature, beta {BETA})"
-_UNPUBLISHED_BYOL = f"with CEB: ours, not published (kappa_e, kappa_b of C-BYOL, beta {BYOL_BETA})"
+_UNPUBLISHED_BYOL = (
+    f"with CEB: ours, not published (kappa_b of C-BYOL, kappa_e {BYOL_KAPPA_E:g}, beta {BYOL_BETA})"
+)
 
 
 def simclr(variant: str = "") -> Preset:
@@ -155,8 +157,10 @@ def c_simclr() -> Preset:
 
 
 def c_byol() -> Preset:
-    """BYOL with a bottleneck: kappa_e 16384, kappa_b 10, beta 0.01."""
-    return compress(byol(), f"byol@cifar {_UNPUBLISHED_BYOL}", beta=BYOL_BETA)
+    """BYOL with a bottleneck: kappa_e 65536, kappa_b 10, beta 0.01."""
+    return compress(
+        byol(), f"byol@cifar {_UNPUBLISHED_BYOL}", beta=BYOL_BETA, byol_kappa_e=BYOL_KAPPA_E
+    )
 
 
 def c_moco_v1() -> Preset:

@@ -17,7 +17,7 @@ from squint.configs import (
     TrainConfig,
 )
 from squint.presets import Preset
-from squint.presets._parts import BETA, BYOL_BETA, compress
+from squint.presets._parts import BETA, BYOL_BETA, BYOL_KAPPA_E, compress
 from squint.recipe import Recipe
 from squint.views.recipes import (
     CIFAR_MEAN,
@@ -126,7 +126,7 @@ def c_moco_v3() -> Preset:
 
 
 def c_byol() -> Preset:
-    """The same, compressed with the published concentrations; beta 0.01."""
+    """The same, compressed: kappa_e 65536, kappa_b 10, beta 0.01."""
     return _compressed(byol(), beta=BYOL_BETA)
 
 
@@ -145,4 +145,4 @@ def _moco(method: MoCoConfig) -> Preset:
 
 def _compressed(plain: Preset, *, beta: float = BETA) -> Preset:
     source = "ours: the plain recipe with CEB; no compressed setting of this size is published"
-    return compress(plain, source, _EXPECTED, beta=beta)
+    return compress(plain, source, _EXPECTED, beta=beta, byol_kappa_e=BYOL_KAPPA_E)
