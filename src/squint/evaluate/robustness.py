@@ -77,8 +77,8 @@ def _entries(bench: Bench, errors: Mapping[str, Errors], protocol: str) -> dict[
         for name, mean in means(errors["random"]).items():
             table[name]["mean (random)"] = mean
     entries = {
-        "clean_error": bench.entry(clean, protocol),
         "corrupted_error": bench.entry(corrupted, said, table=table, errors=dict(errors)),
+        "clean_error": bench.entry(clean, protocol),
     }
     divisor = baseline(bench, errors)
     if divisor is None:
