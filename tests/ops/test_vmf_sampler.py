@@ -1,6 +1,8 @@
 """Draws: the law of the cosine and of the direction, the map, and what they depend on."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +46,8 @@ def _angle_cdf(dim: int, kappa: float) -> tuple[np.ndarray, np.ndarray]:
         *((3, kappa) for kappa in (0.0, 2.0, 1e6)),
         *((8, kappa) for kappa in (0.5, 50.0)),
         *((256, kappa) for kappa in (0.0, 10.0, 1024.0, 16384.0, 1e6)),
+        *((128, kappa) for kappa in (10.0, 1024.0, 65536.0)),
+        *((2048, kappa) for kappa in (1.0, 1024.0, 65536.0)),
         *((4096, kappa) for kappa in (100.0, 1e6)),
     ],
 )
@@ -153,6 +157,25 @@ def test_the_reflection_keeps_the_cosine_so_it_has_no_gradient() -> None:
     (gradient,) = torch.autograd.grad((z * mu).sum(), mu)
     radial = (gradient * mu).sum(dim=1, keepdim=True) * mu
     assert (gradient - radial).abs().max() < 1e-12
+
+
+_ONE_GRAPH = """
+import torch
+from squint.ops import vmf
+mu, noise = torch.nn.functional.normalize(torch.randn(6, 16), dim=1), vmf.draw(6, 16)
+traced = torch.compile(vmf.sample, fullgraph=True, backend="aot_eager")
+assert torch.equal(traced(mu, 50.0, noise=noise), vmf.sample(mu, 50.0, noise=noise))
+assert traced(mu, 50.0).shape == mu.shape
+"""
+
+
+@pytest.mark.slow  # torch starts anew, and its compiler
+def test_it_is_one_graph() -> None:
+    """No step waits for a value: the tracer would break the graph there, and refuse.
+
+    In a process of its own, for it can't trace the shape checks of this one.
+    """
+    subprocess.run([sys.executable, "-c", _ONE_GRAPH], check=True)
 
 
 def test_noise_and_generator_exclude_each_other() -> None:
