@@ -26,6 +26,8 @@ STRENGTHS = LINEAR_STRENGTHS
 
 _TOLERANCE = 1e-4
 _MAX_ITERATIONS = 200
+_ONE_THREAD_BELOW = 1e9
+"""Multiply-adds per pass under which threads cost more than they save on a busy machine."""
 
 
 def measured(bench: Bench) -> dict[str, Any]:
@@ -172,6 +174,18 @@ def _fit(
     x: Tensor, targets: Tensor, strengths: Sequence[float], start: logistic.Fit | None = None
 ) -> logistic.Fit:
     classes = int(targets.max()) + 1
+    threads = torch.get_num_threads()
+    if x.numel() * classes < _ONE_THREAD_BELOW:
+        torch.set_num_threads(1)
+    try:
+        return _fit_here(x, targets, strengths, classes, start)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit_here(
+    x: Tensor, targets: Tensor, strengths: Sequence[float], classes: int, start: logistic.Fit | None
+) -> logistic.Fit:
     # two logits share the weight of a binary model evenly, which halves its penalty
     penalties = [2 * strength if classes == 2 else strength for strength in strengths]
     return logistic.fit(
