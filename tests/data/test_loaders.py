@@ -3,7 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import pixels, write_tree
+from PIL import Image
 from torch import Tensor
 
 from squint.data import Bad, Images, Plan, open_source, order
-from squint.data.loader import FileLoader, PackedLoader
+from squint.data.loader import Draw, FileLoader, PackedLoader
 from squint.data.picture import Picture
 from squint.errors import DataError, RecipeError
+from squint.native import jpeg
+from squint.views import TwoViews
+from squint.views.recipes import ViewsConfig
+from squint.views.two_views import Boxes
 
 # Python 3.12 warns of every fork of a process with threads; the workers use none of them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -206,6 +211,51 @@ def test_too_many_unreadable_images_stop_with_the_plain_error(
     with pytest.raises(DataError, match=r"of 10 images in .* can't be read") as caught:
         next(loader.batches())
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Images:
+    """Files decoded in parts and whole, of many sizes; some damaged, in the header or behind it."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for k in range(24):
+        image = Image.fromarray(pixels(k, 30 + 3 * k, 90 - 2 * k))
+        image.save(folder / f"{k:02d}.{'png' if k % 4 == 1 else 'jpeg'}")
+    for name in ("05.png", "08.jpeg"):
+        (folder / name).write_bytes(b"")
+    for name in ("10.jpeg", "11.jpeg", "23.jpeg"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    return open_source(folder)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_drawing_for_many_images_at_once_changes_nothing(
+    mixed: Images, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squint.data.loader.CHUNK", 5)
+    views = TwoViews(ViewsConfig(size=16), seed=2)
+    drawn_for: list[int] = []
+
+    def draw(pictures: Sequence[Picture], rows: Sequence[int], epoch: int) -> Sequence[Boxes]:
+        assert not any(picture.whole for picture in pictures)
+        drawn_for.append(len(pictures))
+        return views.boxes(pictures, rows, epoch)
+
+    def batches(draw: Draw | None) -> tuple[list, set[Bad]]:
+        loader = FileLoader(
+            mixed, views.crops_of, draw=draw, batch_size=12, seed=1, workers=workers,
+            max_unreadable_percent=30.0,
+        )  # fmt: skip
+        return take(loader.batches(), 4), set(loader.quarantine)
+
+    (alone, bads), (together, same_bads) = batches(None), batches(draw)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.rows, other.rows) and torch.equal(one.data, other.data)
+    assert bads == same_bads and len(bads) == 5
+    if workers == 0:  # in workers it is counted elsewhere
+        assert len(drawn_for) == 4 * 3 and max(drawn_for) <= 5
+        assert sum(drawn_for) > 0 or jpeg.library() is None
 
 
 def _train_until_interrupted(images: Images, folder: Path, patient: bool) -> None:

@@ -2,7 +2,9 @@
 
 import pickle
 from dataclasses import replace
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as F
@@ -10,7 +12,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from squint import views as room
+from squint.data.picture import Picture
 from squint.errors import RecipeError
+from squint.views.draw import draw_box
 from squint.views.recipes import (
     Blur,
     Crop,
@@ -73,6 +77,25 @@ def test_files_get_the_same_crops_as_packed_images(crop: Crop) -> None:
     assert crops.dtype == torch.uint8 and crops.shape == (12, 2, 3, 48, 48)
     for packed, split in zip(views(pixels, index, 3), views.finish(crops, index, 3), strict=True):
         assert (packed - split).abs().max() < 1.5 / 255
+
+
+@pytest.mark.parametrize("law", ["log_uniform", "uniform"])
+def test_boxes_of_many_pictures_are_those_of_each(law: Literal["log_uniform", "uniform"]) -> None:
+    first, second = View(crop=Crop(ratio_law=law)), View(crop=Crop(ratio_law=law, area=(0.3, 1.0)))
+    views = TwoViews(ViewsConfig(first=first, second=second), seed=5)
+    rng = np.random.default_rng(0)
+    sizes = [(8, 8), (9, 300), (300, 9), *rng.integers(8, 400, (300, 2)).tolist()]
+    pictures = [Picture(np.zeros((*size, 3), dtype=np.uint8), 3) for size in sizes]
+    index = rng.permutation(2**40 - np.arange(len(sizes))).tolist()
+    together = views.boxes(pictures, index, 3)
+    assert len(together) == len(sizes) and not views.boxes([], [], 3)
+    for i, (height, width), boxes in zip(index, sizes, together, strict=True):
+        place = {"seed": 5, "epoch": 3, "height": height, "width": width}
+        alone = (
+            draw_box(first.crop, torch.tensor([i]), view_number=0, **place),
+            draw_box(second.crop, torch.tensor([i]), view_number=1, **place),
+        )
+        assert boxes == tuple(tuple(int(side) for side in box) for box in alone)
 
 
 def test_files_get_the_same_looks_as_packed_images() -> None:

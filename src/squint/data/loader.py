@@ -43,8 +43,15 @@ class FileBatch(NamedTuple):
     """What the transform returned, collated: tensors gain a first axis n."""
 
 
-Transform = Callable[[Picture, int, int], Any]
-"""From a picture, the image's row and the epoch to a tree of tensors."""
+Transform = Callable[..., Any]
+"""From a picture, the image's row, the epoch, and what `Draw` gave if it was asked, to a tree of
+tensors. The same tree without the last."""
+
+Draw = Callable[[Sequence[Picture], Sequence[int], int], Sequence[Any]]
+"""From pictures, their rows and the epoch to what the transform would draw for each by itself."""
+
+CHUNK = 64
+"""Most images that are drawn for in one call; so many files lie in a worker's memory, encoded."""
 
 
 class PackedLoader:
@@ -119,6 +126,7 @@ class FileLoader:
         images: Images,
         transform: Transform,
         *,
+        draw: Draw | None = None,
         batch_size: int,
         seed: int,
         workers: int,
@@ -133,6 +141,7 @@ class FileLoader:
         Args:
             images: The source.
             transform: Runs in the worker; must pickle on platforms that do not fork.
+            draw: Draws for many pictures in one call what the transform draws slowly for one.
             batch_size: Images per step over all ranks.
             seed: Of the order.
             workers: Processes that decode and transform; 0 does it in this process.
@@ -150,7 +159,8 @@ class FileLoader:
         )
         self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
         self.wait_seconds = 0.0
-        self._reader = _Reader(images, transform, allowed(len(images), max_unreadable_percent))
+        patience = allowed(len(images), max_unreadable_percent)
+        self._reader = _Reader(images, transform, draw, patience)
         self._workers = workers
         self._prefetch = prefetch
         self._device = torch.device(device)
@@ -186,14 +196,18 @@ class FileLoader:
             start = time.perf_counter()
 
 
+_Key = tuple[int, int]
+"""Epoch and row of an image that is asked for."""
+
+
 @dataclass(frozen=True)
 class _Keys:
-    """What workers are asked for, batch by batch: (epoch, row) of each image."""
+    """What workers are asked for, batch by batch; a batch is of one epoch."""
 
     plan: Plan
     first_step: int
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[_Key]]:
         for epoch, rows in self.plan.steps(self.first_step):
             yield [(epoch, row) for row in rows.tolist()]
 
@@ -209,10 +223,43 @@ class _Item(NamedTuple):
 class _Reader(Dataset[_Item]):
     images: Images
     transform: Transform
+    draw: Draw | None
     patience: int
     """More unreadable images than this are over the limit anyway."""
 
-    def __getitem__(self, key: tuple[int, int]) -> _Item:
+    def __getitems__(self, keys: Sequence[_Key]) -> list[_Item]:
+        """A whole batch; torch's loader asks for it like this."""
+        if self.draw is None:
+            return [self[key] for key in keys]
+        chunks = (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+        return [item for chunk in chunks for item in self._chunk(chunk, self.draw)]
+
+    def _chunk(self, keys: Sequence[_Key], draw: Draw) -> list[_Item]:
+        opened = [self._opened(key) for key in keys]
+        waiting = {k: found for k, found in enumerate(opened) if isinstance(found, Picture)}
+        drawn = draw(list(waiting.values()), [keys[k][1] for k in waiting], keys[0][0])
+        items = {
+            k: self._transformed(keys[k], picture, its_own)
+            for (k, picture), its_own in zip(waiting.items(), drawn, strict=True)
+        }
+        return [f if isinstance(f, _Item) else items[k] for k, f in enumerate(opened)]
+
+    def _opened(self, key: _Key) -> _Item | Picture:
+        """A picture to decode later, or the item if keeping the pixels would take more memory."""
+        try:
+            picture = self.images.picture(key[1])
+        except Unreadable:
+            return self[key]
+        return self._transformed(key, picture) if picture.whole else picture
+
+    def _transformed(self, key: _Key, picture: Picture, *drawn: Any) -> _Item:
+        epoch, row = key
+        try:
+            return _Item(row, self.transform(picture, row, epoch, *drawn), [])
+        except Unreadable:
+            return self[key]
+
+    def __getitem__(self, key: _Key) -> _Item:
         epoch, wanted = key
         bads: list[Bad] = []
         for row in chain(range(wanted, len(self.images)), range(wanted)):

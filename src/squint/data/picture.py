@@ -35,6 +35,11 @@ class Picture:
         else:
             self.height, self.width = size.height, size.width
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of it lies decoded in memory, and not only the file."""
+        return self._pixels is not None
+
     def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Part of the image, (height, width, channels) uint8.
 

@@ -60,7 +60,13 @@ def prepare(images: Images, recipe: Recipe) -> Readable:
 
 
 class Feed:
-    """Batches of two views, from any step on; a function of (seed, step) alone."""
+    """Batches of two views, from any step on; a function of (seed, step) alone.
+
+    Attributes:
+        advice: What helps if a step waits long for its images; None where they lie in memory.
+    """
+
+    advice: str | None = None
 
     def __init__(self, readable: Readable, recipe: Recipe, runtime: Runtime) -> None:
         self._views = TwoViews(
@@ -81,10 +87,16 @@ class Feed:
         if readable.packed is not None:
             self._loader = PackedLoader(readable.packed.pixels, **place)
         else:
+            workers = _workers(recipe.train.workers, runtime.world_size)
+            self.advice = (
+                f"Give more --workers (now {workers}; this machine has {os.cpu_count()} cores), or "
+                "train on a small copy that loads faster: squint pack --data SRC --out DIR."
+            )
             self._loader = FileLoader(
                 readable.images,
                 self._views.crops_of,
-                workers=_workers(recipe.train.workers, runtime.world_size),
+                draw=self._views.boxes,
+                workers=workers,
                 max_unreadable_percent=recipe.data.max_unreadable_percent,
                 **place,
             )

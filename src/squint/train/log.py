@@ -20,6 +20,9 @@ from squint.train.runtime import Runtime
 PLAIN_LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal to redraw."""
 
+LONG_WAIT = 0.2
+"""Share of the time that steps may wait for their images before the log says what helps."""
+
 
 class Meter:
     """Means of scalars since the last `take`, summed on their device so that nothing waits."""
@@ -132,9 +135,12 @@ class Log:
     """A run's record: every line goes to metrics.jsonl, TensorBoard and the display.
 
     On resume, lines beyond the checkpoint are dropped first, so that no step stands twice.
+    `advice` is what helps when steps wait for their images; said once, if they do.
     """
 
-    def __init__(self, run: Run, screen: Display, *, first_step: int) -> None:
+    def __init__(
+        self, run: Run, screen: Display, *, first_step: int, advice: str | None = None
+    ) -> None:
         kept = [record for record in run.records() if record["step"] <= first_step]
         with runs.replacing(run.metrics) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
@@ -142,6 +148,7 @@ class Log:
         self._run, self._first_step = run, first_step
         self._screen = screen
         self._newest: dict[str, Any] = {}
+        self._advice, self._under_way = advice, False
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record; it has a `step`."""
@@ -152,6 +159,15 @@ class Log:
                 self._board.add_scalar(name, value, record["step"])
         self._newest |= record  # kNN comes rarely; the display keeps the last one
         self._screen.update(record["step"], self._newest)
+        if "data_wait" in record:
+            self._advise(record["data_wait"])
+
+    def _advise(self, data_wait: float) -> None:
+        # the first interval has the start of the workers in it
+        if self._advice and self._under_way and data_wait > LONG_WAIT:
+            self.say(f"  {data_wait:.0%} of the time went into waiting for images. {self._advice}")
+            self._advice = None
+        self._under_way = True
 
     def say(self, text: str) -> None:
         """Tell the user something."""

@@ -154,7 +154,7 @@ def _train(
         if runtime.is_main:
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
-            log = stack.enter_context(Log(run, screen, first_step=first_step))
+            log = stack.enter_context(Log(run, screen, first_step=first_step, advice=feed.advice))
             log.say(_banner(run, recipe, plan, readable, method, runtime, pieces, first_step))
         compiled = compile_encoders(method, recipe, runtime, pieces=pieces)
         if log and compiled:

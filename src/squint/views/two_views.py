@@ -4,7 +4,7 @@ Packed images of one size take one call, on the device they lie on. Files of var
 two: a loader worker crops, the device does the rest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -24,6 +24,9 @@ from squint.views.recipes import Interpolation, View, ViewsConfig
 
 WholeBox = tuple[int, int, int, int]
 """Top, left, height and width in pixels."""
+
+Boxes = tuple[WholeBox, WholeBox]
+"""Where the first and the second view of an image lie."""
 
 
 class TwoViews:
@@ -89,17 +92,35 @@ class TwoViews:
         Runs in a loader worker. Same boxes as the packed path; pixels differ from it by rounding
         to whole grey levels, and by a few levels where bicubic overshoots black or white.
         """
-        boxes = self._boxes(index, epoch, *image.shape[1:])
+        height, width = image.shape[1:]
+        (boxes,) = self._boxes([index], epoch, [height], [width])
         return self._cropped(image, boxes, (0, 0))
 
     @torch.no_grad()
-    def crops_of(self, picture: Picture, index: int, epoch: int) -> UInt8[Tensor, "2 c s s"]:
+    def boxes(
+        self, pictures: Sequence[Picture], index: Sequence[int], epoch: int
+    ) -> Sequence[Boxes]:
+        """What `crops_of` draws for each picture; for many it is drawn as quickly as for one."""
+        heights = [picture.height for picture in pictures]
+        return self._boxes(index, epoch, heights, [picture.width for picture in pictures])
+
+    @torch.no_grad()
+    def crops_of(
+        self, picture: Picture, index: int, epoch: int, boxes: Boxes | None = None
+    ) -> UInt8[Tensor, "2 c s s"]:
         """`crops` of a picture, of which only the rows and columns both crops need are decoded.
+
+        Args:
+            picture: The image.
+            index: Its number in its source.
+            epoch: Counted from 0.
+            boxes: From `boxes` of the same; drawn here if not given.
 
         Raises:
             Unreadable: The picture is damaged there.
         """
-        boxes = self._boxes(index, epoch, picture.height, picture.width)
+        if boxes is None:
+            (boxes,) = self.boxes([picture], [index], epoch)
         top, left = (min(box[side] for box in boxes) for side in (0, 1))
         bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
         pixels = picture.window(top, left, bottom - top, right - left)  # (h, w, c)
@@ -124,26 +145,30 @@ class TwoViews:
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
-    def _boxes(self, index: int, epoch: int, height: int, width: int) -> list[WholeBox]:
-        """Crop boxes of both views of one image."""
+    def _boxes(
+        self, index: Sequence[int], epoch: int, heights: Sequence[int], widths: Sequence[int]
+    ) -> list[Boxes]:
+        """Crop boxes of both views of each image."""
+        numbers, h_image, w_image = torch.tensor([index, heights, widths], dtype=torch.int64)
 
-        def box(view: View, number: shapes.View) -> WholeBox:
-            drawn = draw_box(
+        def drawn(view: View, number: shapes.View) -> list[WholeBox]:
+            box = draw_box(
                 view.crop,
-                torch.tensor([index]),
+                numbers,
                 seed=self.seed,
                 epoch=epoch,
                 view_number=number,
-                height=height,
-                width=width,
+                height=h_image,
+                width=w_image,
             )
-            top, left, height_of_box, width_of_box = (int(side) for side in drawn)
-            return top, left, height_of_box, width_of_box
+            top, left, height, width = (side.tolist() for side in box)
+            return list(zip(top, left, height, width, strict=True))
 
-        return [box(self.config.first, 0), box(self.config.second, 1)]
+        views = drawn(self.config.first, 0), drawn(self.config.second, 1)
+        return list(zip(*views, strict=True))
 
     def _cropped(
-        self, image: UInt8[Tensor, "c h w"], boxes: list[WholeBox], corner: tuple[int, int]
+        self, image: UInt8[Tensor, "c h w"], boxes: Boxes, corner: tuple[int, int]
     ) -> UInt8[Tensor, "2 c s s"]:
         """Both crops out of an image, or out of the part of it that begins at `corner`."""
         compiled = self.path in ("auto", "native") and native.library() is not None

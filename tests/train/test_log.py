@@ -1,0 +1,69 @@
+"""What the log tells a person beside the numbers."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from squint.data import open_source
+from squint.runs import Run
+from squint.train.feed import Feed, prepare
+from squint.train.log import Log, Silent
+from squint.train.runtime import start
+from train import small
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def said(folder: Path, waits: list[float | None], advice: str | None) -> list[str]:
+    """What a log says of records with these shares of waiting; None is a record without one."""
+    screen = Heard()
+    with Log(Run(folder), screen, first_step=0, advice=advice) as log:
+        for step, wait in enumerate(waits, 1):
+            more: Mapping[str, Any] = {"knn_top1": 0.5} if wait is None else {"data_wait": wait}
+            log.write({"step": step, "epoch": 0.1 * step} | more)
+    return screen.lines
+
+
+def test_long_waits_for_images_are_answered_once(tmp_path: Path) -> None:
+    lines = said(tmp_path, [0.9, 0.1, None, 0.2, 0.43, 0.5], "Give more --workers.")
+    assert lines == ["  43% of the time went into waiting for images. Give more --workers."]
+
+
+@pytest.mark.parametrize(
+    ("waits", "advice"),
+    [
+        ([0.9, 0.2, 0.0], "Give more --workers."),  # workers took long to start, that was all
+        ([0.9, 0.9, 0.9], None),
+        ([None, None], "Give more --workers."),
+    ],
+)
+def test_other_runs_get_no_advice(
+    tmp_path: Path, waits: list[float | None], advice: str | None
+) -> None:
+    assert said(tmp_path, waits, advice) == []
+
+
+def test_advice_is_for_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for k in range(small.BATCH):
+        pixels = np.full((40 + k, 50, 3), 10 * k, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    recipe = small.recipe(train__workers=3)
+    with start(dataclasses.replace(recipe.train, device="cpu")) as runtime:
+        advice = [
+            Feed(prepare(open_source(source), recipe), recipe, runtime).advice
+            for source in (tmp_path / "photos", small.source(tmp_path))
+        ]
+    assert advice[0] is not None and advice[1] is None
+    assert "--workers (now 3;" in advice[0] and "squint pack --data" in advice[0]
