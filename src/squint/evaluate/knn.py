@@ -15,6 +15,7 @@ from torch import Tensor
 from squint.errors import DataError, RecipeError
 from squint.evaluate.bench import Bench
 from squint.evaluate.labels import Labels, require
+from squint.ops.products import times_transposed
 
 
 def measured(bench: Bench) -> dict[str, Any]:
@@ -131,8 +132,8 @@ def neighbors(
     k: int,
     leave_out_self: bool = False,
     device: torch.device | str = "cpu",
-    query_rows: int = 1024,
-    bank_rows: int = 8192,
+    query_rows: int = 256,
+    bank_rows: int = 16384,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """The k most similar rows of a bank: cosines, highest first, and row numbers, on the CPU.
 
@@ -152,14 +153,12 @@ def neighbors(
     assert 1 <= k <= len(bank) - leave_out_self, f"{k} neighbors of {len(bank)} rows"
     cosines = torch.full((len(queries), k), -torch.inf)
     rows = torch.zeros(len(queries), k, dtype=torch.int64)
-    room = torch.empty(query_rows * bank_rows, device=device)
     for first in range(0, len(bank), bank_rows):
         block = _unit(bank[first : first + bank_rows], device)  # (bank_rows, f)
         for start in range(0, len(queries), query_rows):
             part = slice(start, min(start + query_rows, len(queries)))
             wanted = _unit(queries[part], device)  # (query_rows, f)
-            similar = room[: len(wanted) * len(block)].view(len(wanted), len(block))
-            torch.mm(wanted, block.T, out=similar)
+            similar = times_transposed(wanted, block)  # (query_rows, bank_rows)
             if leave_out_self:
                 _leave_out(similar, start - first)
             cosines[part], rows[part] = _better(cosines[part], rows[part], similar, first)

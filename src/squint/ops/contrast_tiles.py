@@ -30,9 +30,6 @@ LEAST_ROWS = 64
 SIDE = 512
 """Rows and columns of a symmetric tile: 1 MiB of float32."""
 
-Sums = tuple[Tensor, Tensor]
-"""Base-2 logarithm of a row's sum of negatives, and its largest negative: (n,) each, in bits."""
-
 
 def rows(
     anchors: Float[Tensor, "n d"],
