@@ -4,7 +4,8 @@ All strengths share every pass over the features: one matrix product of (rows, f
 * classes) forward, one back. The minimiser is L-BFGS (Nocedal & Wright 2006, algorithm 7.4) whose
 first guess of the Hessian is not a multiple of the identity but that of Boehning (1992): the
 features' second moments plus the strength. With features as correlated as an encoder's, that saves
-most of the iterations (21 where scikit-learn stopped at its limit of 200, on one synthetic set of 20,000 x 512).
+most of the iterations (21 where scikit-learn stopped at its limit of 200, on one synthetic set of
+20,000 x 512).
 """
 
 from collections.abc import Sequence
