@@ -24,7 +24,7 @@ from squint.views.recipes import (
     ViewsConfig,
     simclr_32,
 )
-from squint.views.two_views import TwoViews, eval_view
+from squint.views.two_views import EvaluationView, TwoViews, eval_view
 
 PLAIN = View(flip=0.5, jitter=Jitter(probability=0.0), gray=0.0, blur=Blur(probability=0.0))
 
@@ -163,6 +163,14 @@ def test_evaluation_sees_the_central_square(shape: tuple[int, int]) -> None:
     ours = eval_view(ViewsConfig())(pixels)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, expected / 255)
+
+
+@pytest.mark.parametrize("shape", [(300, 401), (402, 299), (33, 33), (8, 100)])
+def test_evaluation_decodes_only_what_it_sees(shape: tuple[int, int]) -> None:
+    pixels = smooth_pixels(1, 3, *shape)[0]
+    view = EvaluationView(ViewsConfig())
+    picture = Picture(pixels.permute(1, 2, 0).numpy(), 3)
+    assert torch.equal(view.square_of(picture), view.square(pixels))
 
 
 def test_the_room_names_its_two_doors() -> None:

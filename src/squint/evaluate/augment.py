@@ -61,7 +61,7 @@ class Crops:
     def _crop(self, row: int, epoch: int) -> Tensor:
         images = self._stock.images
         try:
-            pixels = images.read(row)  # (h, w, c)
+            return self._views.crops_of(images.picture(row), row, epoch)
         except Unreadable:
-            pixels = np.zeros((32, 32, images.channels), dtype=np.uint8)
-        return self._views.crops(torch.from_numpy(pixels.copy()).permute(2, 0, 1), row, epoch)
+            black = torch.zeros(images.channels, 32, 32, dtype=torch.uint8)
+            return self._views.crops(black, row, epoch)

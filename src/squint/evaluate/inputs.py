@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,13 +10,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from squint.data import Images, Unreadable, order, pack
+from squint.data.picture import Picture
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
 from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
-from squint.views.two_views import EvaluationView, eval_view
+from squint.views.two_views import EvaluationView
 
 HELD_OUT = 0.2
 """Share of the images that is tested where the source has no test split."""
@@ -120,14 +120,16 @@ def seen_features(
         DataError: too many can't be read.
     """
     stock = _stock(images, limit)
-    transform = eval_view(views)
+    view = EvaluationView(views)
     readable = torch.ones(len(stock.images), dtype=torch.bool)
 
     def batches() -> Iterator[Tensor]:
         if stock.pixels is not None:
-            yield from (transform(pixels) for _, pixels in _from_memory(stock))
+            yield from (view(pixels) for _, pixels in _from_memory(stock))
             return
-        for rows, views_of_images, good in _from_files(stock, lambda image, _: transform(image)):
+        for rows, views_of_images, good in _from_files(
+            stock, lambda picture, _: view.normalised(view.square_of(picture))
+        ):
             readable[rows] = good
             yield views_of_images
 
@@ -156,7 +158,7 @@ def view_pairs(
         images,
         limit=limit,
         whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
-        crop=lambda image, row: two_views.crops(image, row, epoch),
+        crop=lambda picture, row: two_views.crops_of(picture, row, epoch),
         finish=lambda crops, rows: two_views.finish(crops.to(device), rows, epoch),
     )
 
@@ -166,7 +168,7 @@ def shown(
     *,
     limit: int | None,
     whole: Callable[[Tensor, Tensor], Shown],
-    crop: Callable[[Tensor, int], Tensor],
+    crop: Callable[[Picture, int], Tensor],
     finish: Callable[[Tensor, Tensor], Shown],
 ) -> Iterator[Shown]:
     """Something made of every batch of at most `limit` images; see `view_pairs` for which.
@@ -175,7 +177,7 @@ def shown(
         images: a source.
         limit: images, chosen at random if there are more.
         whole: makes it of pixels (n, c, h, w) and their numbers (n,), where images are small.
-        crop: else, the first step for one image (c, h, w) and its number, in threads.
+        crop: else, the first step for one image and its number, in threads.
         finish: and the rest for a batch of crops and their numbers.
     """
     stock = _stock(images, limit)
@@ -192,18 +194,14 @@ def shown(
 
 def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, "n c s s"]:
     """The evaluation view of at most `limit` images in whole grey levels, not normalised."""
-    show = eval_view(replace(views, mean=(0.0,), std=(1.0,)))
-
-    def stored(pixels: Tensor) -> Tensor:
-        return show(pixels).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
-
+    view = EvaluationView(views)
     return torch.cat(
         list(
             shown(
                 images,
                 limit=limit,
-                whole=lambda pixels, _: stored(pixels),
-                crop=lambda image, _: stored(image),
+                whole=lambda pixels, _: view.square(pixels),
+                crop=lambda picture, _: view.square_of(picture),
                 finish=lambda crops, _: crops,
             )
         )
@@ -231,15 +229,15 @@ def labelled_squares(
         DataError: too many can't be read.
     """
     stock = _stock(images, limit)
-    square = EvaluationView(views).square
+    view = EvaluationView(views)
     numbers = torch.from_numpy(stock.rows)
     assert stock.images.labels is not None, "see check_labels"
     labels = torch.from_numpy(stock.images.labels)
     if stock.pixels is not None:
         for rows, pixels in _from_memory(stock):
-            yield numbers[rows], square(pixels), labels[rows]
+            yield numbers[rows], view.square(pixels), labels[rows]
         return
-    for rows, pixels, good in _from_files(stock, lambda image, _: square(image)):
+    for rows, pixels, good in _from_files(stock, lambda picture, _: view.square_of(picture)):
         yield numbers[rows][good], pixels[good], labels[rows][good]
 
 
@@ -272,16 +270,15 @@ def _from_memory(stock: _Stock) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _from_files(
-    stock: _Stock, transform: Callable[[Tensor, int], Tensor]
+    stock: _Stock, transform: Callable[[Picture, int], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows (n,), transformed images (n, …), and which could be read; the others are zeros."""
 
     def read(row: int) -> Tensor | None:
         try:
-            pixels = stock.images.read(row)  # (h, w, c)
+            return transform(stock.images.picture(row), row)
         except Unreadable:
             return None
-        return transform(torch.from_numpy(pixels.copy()).permute(2, 0, 1), row)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(stock.images), BATCH):

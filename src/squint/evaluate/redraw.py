@@ -14,13 +14,14 @@ from torch import Tensor
 
 from squint import shapes
 from squint.data import Images
+from squint.data.picture import Picture
 from squint.evaluate.inputs import shown
 from squint.shapes import Image, Rows
 from squint.views import TwoViews
 from squint.views.apply import apply, apply_look
 from squint.views.draw import Look, Params, draw, draw_look
 from squint.views.recipes import View, ViewsConfig
-from squint.views.two_views import normalise
+from squint.views.two_views import normalise, tensor_of
 
 Pair = tuple[Image, Image]
 
@@ -97,8 +98,9 @@ class _Maker:
 
         return self._pairs(old.look, new.look, show)
 
-    def crop(self, image: Tensor, row: int) -> Tensor:
+    def crop(self, picture: Picture, row: int) -> Tensor:
         """The old and the new crop of one image, (2, c, s, s)."""
+        image = tensor_of(picture.window(0, 0, picture.height, picture.width))
         crops = [self._two_views.crops(image, row, epoch)[self._number] for epoch in (0, 1)]
         return torch.stack(crops)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -123,9 +124,8 @@ class TwoViews:
             (boxes,) = self.boxes([picture], [index], epoch)
         top, left = (min(box[side] for box in boxes) for side in (0, 1))
         bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
-        pixels = picture.window(top, left, bottom - top, right - left)  # (h, w, c)
-        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-        return self._cropped(image.permute(2, 0, 1), boxes, (top, left))
+        image = tensor_of(picture.window(top, left, bottom - top, right - left))
+        return self._cropped(image, boxes, (top, left))
 
     @torch.no_grad()
     def finish(
@@ -211,6 +211,19 @@ class EvaluationView:
         return _resize(square, recipe.size, recipe.interpolation)
 
     @torch.no_grad()
+    def square_of(self, picture: Picture) -> UInt8[Tensor, "c s s"]:
+        """`square` of a picture, of which only that is decoded.
+
+        Raises:
+            Unreadable: The picture is damaged there.
+        """
+        recipe = self.config.evaluation
+        side = max(1, round(recipe.crop * min(picture.height, picture.width)))
+        top, left = (round((length - side) / 2) for length in (picture.height, picture.width))
+        square = tensor_of(picture.window(top, left, side, side))
+        return _resize(square, recipe.size, recipe.interpolation)
+
+    @torch.no_grad()
     def normalised(self, square: UInt8[Tensor, "*n c s s"]) -> Float[Tensor, "*n c s s"]:
         """A square in the recipe's normalisation.
 
@@ -226,6 +239,11 @@ def eval_view(
 ) -> Callable[[UInt8[Tensor, "*n c h w"]], Float[Tensor, "*n c s s"]]:
     """The evaluation transform of a recipe, for one image `(c, h, w)` or many `(n, c, h, w)`."""
     return EvaluationView(config)
+
+
+def tensor_of(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "c h w"]:
+    """Decoded pixels as a tensor, on the same memory if it may be written to."""
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
 
 
 def _resize(
