@@ -213,6 +213,8 @@ class CEBConfig:
     target_rate_nats: float | Literal["off"] = "off"
     """Rate, as rate_nats logs it, that is held by moving beta after every step; beta is then where
     the price begins."""
+    kappa_e_range: tuple[float, float] | Literal["off"] = "off"
+    """Least and largest kappa_e, where each image learns its own, beginning at kappa_e."""
 
     def __post_init__(self) -> None:
         _positive("compression.kappa_e", self.kappa_e)
@@ -233,6 +235,8 @@ class CEBConfig:
                     f"it needs a beta above 0 to begin with (now {self.beta:g}) and "
                     f"beta_schedule=constant (now {self.beta_schedule})."
                 )
+        if self.kappa_e_range != "off":
+            _check_kappa_e_range(self, *self.kappa_e_range)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -343,6 +347,25 @@ class DataConfig:
             raise RecipeError(
                 f"data.max_unreadable_percent={self.max_unreadable_percent} must be from 0 to 100."
             )
+
+
+def _check_kappa_e_range(config: CEBConfig, low: float, high: float) -> None:
+    field = f"compression.kappa_e_range={low:g} {high:g}"
+    if not 0 < low < config.kappa_e < high < math.inf:
+        raise RecipeError(
+            f"{field} must be two finite numbers above 0 with compression.kappa_e="
+            f"{config.kappa_e:g}, where it begins, between them."
+        )
+    if not config.sampling:
+        raise RecipeError(
+            f"{field} has no use with compression.sampling off: without noise on the code nothing "
+            "holds kappa_e up against the rate. Switch sampling on, or drop the range."
+        )
+    if config.residual != "closed_form":
+        raise RecipeError(
+            f"{field} needs compression.residual=closed_form (now {config.residual}): kappa_e is "
+            "learned from the rate's expectation, not from one draw. Change one of the two."
+        )
 
 
 def _positive(name: str, value: float | int) -> None:

@@ -126,12 +126,11 @@ def test_noise_makes_it_a_function() -> None:
     torch.testing.assert_close(away, away_narrow, rtol=0, atol=1e-3)
 
 
-def test_a_tensor_of_concentrations_equals_numbers_and_gets_no_gradient() -> None:
+def test_a_tensor_of_concentrations_equals_numbers() -> None:
     noise = vmf.draw(3, 16, dtype=torch.float64)
     mu = _units(3, 16)
-    each = torch.tensor([0.0, 5.0, 1e5], dtype=torch.float64, requires_grad=True)
+    each = torch.tensor([0.0, 5.0, 1e5], dtype=torch.float64)
     z = vmf.sample(mu, each, noise=noise)
-    assert not z.requires_grad
     for i, kappa in enumerate(each.tolist()):
         torch.testing.assert_close(z[i], vmf.sample(mu, kappa, noise=noise)[i])
     scalar = vmf.sample(mu, torch.tensor(5.0, dtype=torch.float64), noise=noise)

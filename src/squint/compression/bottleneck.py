@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from squint.compression.kappa_head import KappaHead
 from squint.errors import RecipeError
 from squint.ops import gather, vmf
 from squint.ops.precision import at_least_float32
@@ -44,7 +45,7 @@ class Open(nn.Module):
 
 
 class CEB(nn.Module):
-    """Conditional Entropy Bottleneck on the sphere, with fixed concentrations.
+    """Conditional Entropy Bottleneck on the sphere.
 
     Args:
         beta: Price of a nat of rate, in nats of the objective; >= 0. 1 is the point of minimum
@@ -61,6 +62,9 @@ class CEB(nn.Module):
         beta_warmup: Share of training over which "warmup" raises beta; in [0, 1].
         target_rate_nats: Rate that `steer` holds by moving the price, which begins at beta; a
             buffer, so that a checkpoint has it. Ours, not in the papers.
+        kappa_e_range: Least and largest kappa_e, where each image learns its own; it begins at
+            kappa_e. Needs sampling and the closed form. Ours, not in the papers.
+        dim: Of the directions; only a learned kappa_e needs it.
 
     Raises:
         RecipeError: A setting is out of range, unknown, or has no effect.
@@ -77,6 +81,8 @@ class CEB(nn.Module):
         beta_schedule: BetaSchedule = "constant",
         beta_warmup: float = 0.0,
         target_rate_nats: float | Literal["off"] = "off",
+        kappa_e_range: tuple[float, float] | Literal["off"] = "off",
+        dim: int | None = None,
     ) -> None:
         super().__init__()
         _check_concentration("kappa_e", kappa_e)
@@ -94,6 +100,12 @@ class CEB(nn.Module):
         if target_rate_nats != "off":
             _check_target(target_rate_nats, beta, beta_schedule)
             self.register_buffer("log_price", torch.tensor(math.log(beta)))
+        self.kappa_e_range: tuple[float, float] | Literal["off"] = kappa_e_range
+        self.kappa_head: KappaHead | None = None
+        if kappa_e_range != "off":
+            _check_range(kappa_e_range, kappa_e, sampling, residual, dim)
+            assert dim is not None
+            self.kappa_head = KappaHead(dim, start=kappa_e, bounds=kappa_e_range)
 
     def forward(
         self, h: Float[Tensor, "n d"], *, given: Float[Tensor, "n d"]
@@ -120,7 +132,11 @@ class CEB(nn.Module):
         self, h: Float[Tensor, "n d"], given: Float[Tensor, "n d"]
     ) -> Float[Tensor, " n"]:
         """KL(e(z|x) || b(z|y)) in nats per image: the rate's mean over z, whatever `residual`."""
-        return vmf.kl(h, self.kappa_e, given, self.kappa_b)
+        return vmf.kl(h, self.kappa_e_of(h), given, self.kappa_b)
+
+    def kappa_e_of(self, h: Float[Tensor, "n d"]) -> float | Float[Tensor, " n"]:
+        """Concentration of e(z|x): kappa_e, or what each image has learned."""
+        return self.kappa_e if self.kappa_head is None else self.kappa_head(h)
 
     def beta_at(self, progress: float) -> float:
         """The price beta at a share of training, from 0 (first step) to 1 (end).
@@ -158,7 +174,7 @@ class CEB(nn.Module):
             f"beta={self.beta}, kappa_e={self.kappa_e}, kappa_b={self.kappa_b}, "
             f"sampling={self.sampling}, residual={self.residual!r}, "
             f"beta_schedule={self.beta_schedule!r}, beta_warmup={self.beta_warmup}, "
-            f"target_rate_nats={self.target_rate_nats}"
+            f"target_rate_nats={self.target_rate_nats}, kappa_e_range={self.kappa_e_range}"
         )
 
     def _draw(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -170,7 +186,7 @@ class CEB(nn.Module):
         """
         m = len(h) * gather.world_size()
         noise = vmf.draw(m, h.shape[1], device=h.device, dtype=at_least_float32(h).dtype)
-        return vmf.sample(h, self.kappa_e, noise=vmf.Noise(*map(gather.own, noise)))
+        return vmf.sample(h, self.kappa_e_of(h), noise=vmf.Noise(*map(gather.own, noise)))
 
 
 Bottleneck = Open | CEB
@@ -210,6 +226,22 @@ def _check_target(target: float, beta: float, schedule: str) -> None:
             f"target_rate_nats={target} with beta={beta} and beta_schedule={schedule!r}: the "
             "target must be a finite number above 0, beta above 0 as the price begins there, and "
             "the schedule 'constant' as the target moves the price itself."
+        )
+
+
+def _check_range(
+    bounds: tuple[float, float], start: float, sampling: bool, residual: str, dim: int | None
+) -> None:
+    low, high = bounds
+    if not (0 < low < start < high < math.inf and dim is not None):
+        raise RecipeError(
+            f"kappa_e_range={bounds} with kappa_e={start} and dim={dim}: the range must lie above "
+            "0 with kappa_e inside it, and dim be the number of dimensions of the directions."
+        )
+    if not (sampling and residual == "closed_form"):
+        raise RecipeError(
+            f"kappa_e_range={bounds} with sampling={sampling} and residual={residual!r}: kappa_e "
+            "is learned with sampling and the closed form. Set both, or give no range."
         )
 
 

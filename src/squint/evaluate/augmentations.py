@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from squint.compression import CEB, information
+from squint.compression import CEB
 from squint.evaluate import compression, figures
 from squint.evaluate.bench import Bench
 from squint.evaluate.compression import Pairs
@@ -98,7 +98,7 @@ def _costs(
         for batch in batches:
             for name, pair in batch.items():
                 for h, y in pairs_of(pair):
-                    rate = information.rate(h, y, channel.kappa_e, channel.kappa_b)
+                    rate = channel.closed_form_rate(h, y)
                     rates.setdefault(name, []).append(rate)
     means = {name: torch.cat(values).mean().item() for name, values in rates.items()}
     return {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}

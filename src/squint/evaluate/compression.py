@@ -189,7 +189,7 @@ def per_image(
     h: Tensor, y: Tensor, channel: CEB, *, critic: float, seed: int = 0
 ) -> dict[str, Tensor]:
     """Rate, information and entropies of each row, (k,) each, in nats."""
-    kappa_e, kappa_b = channel.kappa_e, channel.kappa_b
+    kappa_e, kappa_b = channel.kappa_e_of(h), channel.kappa_b
     generator = torch.Generator(h.device).manual_seed(seed)
     z = vmf.sample(h, kappa_e, generator=generator)
     own = torch.arange(len(h), device=h.device)
@@ -341,14 +341,14 @@ def _table(parts: Mapping[str, Compression]) -> dict[str, dict[str, float]]:
 def rates_of(coder: Coder, views: Views) -> Tensor:
     """Rate of each image of a batch in nats, mean over directions, (n,)."""
     channel = coder.channel
-    found = [
-        information.rate(h, y, channel.kappa_e, channel.kappa_b) for h, y in coder.pairs(views)
-    ]
+    found = [channel.closed_form_rate(h, y) for h, y in coder.pairs(views)]
     return torch.stack(found).mean(dim=0)
 
 
 def said(channel: CEB) -> str:
     """The channel in words, for a protocol."""
-    return (
-        f"e(z|x) = vMF(kappa_e = {channel.kappa_e:g}), b(z|y) = vMF(kappa_b = {channel.kappa_b:g})"
-    )
+    kappa_e = f"kappa_e = {channel.kappa_e:g}"
+    if channel.kappa_e_range != "off":
+        low, high = channel.kappa_e_range
+        kappa_e = f"kappa_e of each image, learned from {low:g} to {high:g}"
+    return f"e(z|x) = vMF({kappa_e}), b(z|y) = vMF(kappa_b = {channel.kappa_b:g})"

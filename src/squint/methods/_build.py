@@ -147,18 +147,24 @@ def _bottleneck(recipe: Recipe) -> Open | CEB:
         beta_schedule=config.beta_schedule,
         beta_warmup=recipe.beta_warmup,
         target_rate_nats=config.target_rate_nats,
+        kappa_e_range=config.kappa_e_range,
+        dim=recipe.method.projector.out_dim,
     )
 
 
 def _check_reachable(config: CEBConfig, target: float, dim: int) -> None:
     """Refuse a rate that no price can hold: below that of equal codes, or above unrelated ones'."""
+    least = most = config.kappa_e
+    if config.kappa_e_range != "off":
+        low, most = config.kappa_e_range
+        least = min(max(low, config.kappa_b), most)  # equal laws cost nothing
     poles = torch.eye(dim, dtype=torch.float64)[:2]  # (2, d)
-    same, unrelated = (
-        float(vmf.kl(poles[:1], config.kappa_e, poles[row, None], config.kappa_b)) for row in (0, 1)
-    )
+    same = float(vmf.kl(poles[:1], least, poles[:1], config.kappa_b))
+    unrelated = float(vmf.kl(poles[:1], most, poles[1:], config.kappa_b))
     if not same < target < unrelated:
         raise RecipeError(
             f"compression.target_rate_nats={target:g} can't be held: with {dim} dimensions, "
-            f"kappa_e={config.kappa_e:g} and kappa_b={config.kappa_b:g} the rate is {same:.2f} "
-            f"nats for equal codes and {unrelated:.2f} for unrelated ones. Give a number between."
+            f"kappa_e={config.kappa_e:g} (kappa_e_range {config.kappa_e_range}) and kappa_b="
+            f"{config.kappa_b:g} the rate is from {same:.2f} nats, for equal codes, to "
+            f"{unrelated:.2f}, for unrelated ones. Give a number between."
         )

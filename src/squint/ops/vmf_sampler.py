@@ -15,6 +15,7 @@ from torch import Tensor
 
 from squint.errors import RecipeError
 from squint.ops.precision import at_least_float32
+from squint.ops.vmf_cosine_gradient import cosine_and_sine
 from squint.ops.vmf_normalizer import check_law
 
 PROPOSALS = 32
@@ -66,9 +67,9 @@ def sample(
     Rejection for the cosine w = mu.z (Ulrich 1984 as corrected by Wood 1994), then a Householder
     reflection that takes the first axis e_1 to mu. kappa = 0 gives the uniform law.
 
-    Differentiable in mu only, through the reflection. kappa gets no gradient: the branch that
-    was accepted is not a differentiable function of it. (A learnable kappa learns through the
-    densities; its pathwise gradient would need dw/dkappa = -(dF/dkappa) / p(w).)
+    Differentiable in mu, through the reflection, and in kappa, where it is a tensor that asks for
+    it, through the law of the cosine: the branch that was accepted is not a differentiable
+    function of kappa (see `vmf_cosine_gradient`).
 
     Args:
         mu: Mean directions, unit rows.
@@ -103,14 +104,17 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
     return F.normalize(base - 2 * (base * u).sum(dim=1, keepdim=True) * u, dim=1)
 
 
-@torch.no_grad()
 def _around_first_axis(kappa: float | Tensor, noise: Noise) -> Tensor:
     """Unit rows (n, d) from vMF(e_1, kappa)."""
-    gap = _accepted_gap(kappa, noise)[:, None]  # (n, 1)
-    away = torch.sqrt(gap * (2 - gap))  # sine of the angle to e_1
-    return torch.cat((1 - gap, away * noise.tangent), dim=1)  # (n, d)
+    gap = _accepted_gap(kappa, noise)  # (n,)
+    if isinstance(kappa, Tensor) and kappa.requires_grad:
+        cosine, away = cosine_and_sine(kappa.expand(len(gap)), gap, noise.tangent.shape[1] + 1)
+    else:
+        cosine, away = 1 - gap, torch.sqrt(gap * (2 - gap))  # away: sine of the angle to e_1
+    return torch.cat((cosine[:, None], away[:, None] * noise.tangent), dim=1)  # (n, d)
 
 
+@torch.no_grad()
 def _accepted_gap(kappa: float | Tensor, noise: Noise) -> Tensor:
     """1 - w for the cosine w = mu.z of each row, shape (n,): Wood 1994, algorithm VM*.
 
