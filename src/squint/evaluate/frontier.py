@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from squint.evaluate import figures
-from squint.evaluate.table import TITLES, text
+from squint.evaluate.table import TITLES, called, text
 
 PLAIN = "plain"
 """Value of the runs without a bottleneck."""
@@ -26,7 +26,7 @@ def show(sweep: Mapping[str, Any]) -> None:
     names = dict.fromkeys(name for row in summary for name in row if name != "value")
     for name in names:
         if name not in _HIDDEN:
-            grid.add_row(TITLES.get(name, name), *(_cell(name, row.get(name)) for row in summary))
+            grid.add_row(called(name), *(_cell(name, row.get(name)) for row in summary))
     console = Console(highlight=False)
     console.print(grid)
     if sweep["note"]:
@@ -54,7 +54,7 @@ def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
                 fmt="o",
                 elinewidth=0.8,
                 color=colour,
-                label=TITLES.get(kind, kind),
+                label=called(kind),
             )
         for row in summary:
             highest = max(100 * row[kind]["mean"] for kind in kinds if kind in row)
