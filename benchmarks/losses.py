@@ -33,9 +33,8 @@ def main() -> None:
     sections.append(compressed_against_plain(min(4096, options.largest), d, options.seconds / 4))
     sections.append(published_form(1024, d, options.seconds / 4))
     sections.append(bfloat16(min(4096, options.largest), d, options.seconds / 8))
-    side_by_side.report("losses", sections, options)
-    if not options.quick:
-        print(growth(d, options.largest))
+    more = "" if options.quick else growth(d, options.largest)
+    side_by_side.report("losses", sections, options, more)
 
 
 def codes(n: int, d: int, count: int) -> list[Tensor]:

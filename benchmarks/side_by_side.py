@@ -124,24 +124,38 @@ def ratio(timings: Sequence[Timing], name: str, against: str) -> tuple[float, fl
 def peak_mebibytes(code: str) -> float:
     """Memory a piece of Python adds to its process at its worst, in MiB, measured in a new process.
 
+    Linux only.
+
     Args:
         code: two parts divided by a line `# ---`: what is there before, and what is measured.
     """
     before, measured = code.split("# ---\n")
-    peak = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     done = subprocess.run(
-        [sys.executable, "-c", before + peak + measured + "\n" + peak],
+        [sys.executable, "-c", f"{before}\n{_FORGET_PEAK}\n{measured}\n{_PRINT_GROWTH}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    first, last = (int(line) for line in done.stdout.split()[-2:])
-    return (last - first) / 1024
+    return int(done.stdout.split()[-1]) / 1024
 
 
-def report(name: str, sections: Sequence[Section], chosen: argparse.Namespace) -> None:
-    """Print the tables and, if asked, write them to benchmarks/results/NAME.md."""
-    text = "\n\n".join([f"# {name}", machine(), *(table(section) for section in sections)]) + "\n"
+# ru_maxrss would not do: a process starts with the peak of the one that started it
+_FORGET_PEAK = """
+def _kibibytes(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+open("/proc/self/clear_refs", "w").write("5")
+_first = _kibibytes("VmRSS:")
+"""
+_PRINT_GROWTH = "print(_kibibytes('VmHWM:') - _first)"
+
+
+def report(
+    name: str, sections: Sequence[Section], chosen: argparse.Namespace, more: str = ""
+) -> None:
+    """Print the tables, then `more`; if asked, write them to benchmarks/results/NAME.md."""
+    tables = [*(table(section) for section in sections), *([more] if more else [])]
+    text = "\n\n".join([f"# {name}", machine(), *tables]) + "\n"
     print(text)
     if chosen.write:
         RESULTS.mkdir(exist_ok=True)
