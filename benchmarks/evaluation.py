@@ -8,7 +8,9 @@ Probe: 45,000 images, mean cross entropy + strength / 2 ||W||^2, every solver to
 entry of 1e-4 or 200 iterations; the loss it reached (in float64) is printed beside its time.
 """
 
+import importlib
 import warnings
+from typing import Any, cast
 
 import numpy as np
 import side_by_side
@@ -58,8 +60,7 @@ def knn_cases(
         said("torch, one matrix", vote(*similar.topk(K, dim=1)))
 
     def lightly() -> None:
-        from lightly.utils.benchmarking import knn_predict
-
+        knn_predict = importlib.import_module("lightly.utils.benchmarking").knn_predict
         feature_bank = normalize(bank, dim=1).T.contiguous()
         right = 0
         for part, truth in zip(normalize(test, dim=1).split(512), y.split(512), strict=True):
@@ -68,8 +69,7 @@ def knn_cases(
         said("lightly knn_predict, batches of 512", right / len(y))
 
     def faiss_flat() -> None:
-        import faiss
-
+        faiss = importlib.import_module("faiss")
         faiss.omp_set_num_threads(torch.get_num_threads())
         index = faiss.IndexFlatIP(WIDTH)
         index.add(normalize(bank, dim=1).numpy())
@@ -79,10 +79,10 @@ def knn_cases(
     def sklearn() -> None:
         from sklearn.neighbors import KNeighborsClassifier
 
-        def weights(distance: np.ndarray) -> np.ndarray:
+        def weights(distance: np.ndarray) -> Any:
             return np.exp((1 - distance**2 / 2) / TEMPERATURE)
 
-        model = KNeighborsClassifier(K, weights=weights, algorithm="brute")
+        model = KNeighborsClassifier(K, weights=cast(Any, weights), algorithm="brute")
         model.fit(normalize(bank, dim=1).numpy(), bank_y.numpy())
         said("scikit-learn, brute", float(model.score(normalize(test, dim=1).numpy(), y.numpy())))
 
