@@ -1,6 +1,7 @@
 """Sweeps: what is trained, skipped, continued and collected."""
 
 import json
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def trained_at(run: Run) -> float:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     sweep_function(
         small.source(folder),
@@ -36,7 +37,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         protocols=("knn", "compression"),
         quiet=True,
     )
+    shutil.copytree(folder / "sweep", folder / "backup")
     return folder
+
+
+@pytest.fixture
+def done(untouched: Path) -> Path:
+    """The folder of a finished sweep, as it was whatever other tests did to it."""
+    shutil.rmtree(untouched / "sweep")
+    shutil.copytree(untouched / "backup", untouched / "sweep")
+    return untouched
 
 
 def test_every_value_and_seed_is_trained_and_collected(done: Path) -> None:

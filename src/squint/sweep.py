@@ -266,8 +266,8 @@ def _row(table: Table, point: Point) -> dict[str, Any]:
 
 def _keep(table: Table, folder: Path, point: Point, row: dict[str, Any]) -> None:
     """Put a row into the table, and the table on disk."""
-    others = [other for other in table["runs"] if other["path"] != point.folder.name]
-    table["runs"] = [*others, row]
+    rows = {other["path"]: other for other in table["runs"]} | {point.folder.name: row}
+    table["runs"] = list(rows.values())
     table["summary"] = list(_summary(table["runs"]))
     runs.write_json(folder / "sweep.json", table)
 

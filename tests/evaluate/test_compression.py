@@ -90,9 +90,7 @@ def test_files_and_memory_show_the_same_pairs(tmp_path: Path) -> None:
     images = open_source(tmp_path / "files")
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     rows = torch.arange(6)
-    crops = torch.stack(
-        [maker.crop(torch.from_numpy(images.read(k).copy()).permute(2, 0, 1), k) for k in range(6)]
-    )
+    crops = torch.stack([maker.crop(images.picture(k), k) for k in range(6)])
     memory, files = maker.whole(pixels, rows), maker.finish(crops, rows)
     assert memory.keys() == files.keys()
     for name in memory:
