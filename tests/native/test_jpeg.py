@@ -16,7 +16,7 @@ from squint.native import jpeg
 
 pytestmark = pytest.mark.skipif(jpeg.library() is None, reason="built without libjpeg")
 
-REAL = Path("/work/shared/data/imagenet-sample.tar")
+REAL = Path(__file__).parents[3] / "shared" / "data" / "imagenet-sample.tar"
 
 
 def photo(seed: int, height: int, width: int) -> Image.Image:
