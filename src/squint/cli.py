@@ -1,7 +1,8 @@
 """The command line: verbs to functions. The only place that knows tyro.
 
-torch is imported inside the verbs, after flags, recipe, source and --out have been looked at:
-a typing mistake is answered at once.
+Over 300 lines because every verb has its flags here, with the sentences of `--help`. torch is
+imported inside the verbs, after flags, recipe, source and --out have been looked at: a
+typing mistake is answered at once.
 """
 
 import errno

@@ -1,7 +1,8 @@
 """Settings of the protocols: one frozen dataclass each, checked when it is made.
 
-A protocol reads its own from `bench.options` and writes whatever decides its number into its
-protocol string. Nothing here imports torch.
+Over 300 lines because every field carries the sentence that `--help` shows for it. A protocol
+reads its own from `bench.options` and writes whatever decides its number into its protocol string.
+Nothing here imports torch.
 """
 
 from dataclasses import dataclass, field

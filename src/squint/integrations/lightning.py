@@ -1,5 +1,7 @@
 """Train a recipe under Lightning's Trainer: the same steps as `squint.pretrain`, in its loop.
 
+Over 300 lines because method, data and checkpoints of one adapter are useless apart.
+
     recipe = squint.recipe("c-simclr")
     data = ViewsData("photos/", recipe)
     model = LightningMethod(recipe, images=data.images)

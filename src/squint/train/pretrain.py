@@ -1,4 +1,7 @@
-"""`squint.pretrain` and `squint.resume`: one run from images to a run folder."""
+"""`squint.pretrain` and `squint.resume`: one run from images to a run folder.
+
+Over 300 lines because starting and resuming make the same promises and are read side by side.
+"""
 
 import contextlib
 import dataclasses
