@@ -24,8 +24,20 @@ BELOW = {
     "nn": {"errors", "shapes", "ops"},
     "compression": {"errors", "shapes", "ops", "nn"},
     "methods": {"errors", "shapes", "ops", "nn", "compression", "configs", "recipe"},
-    "runs": {"errors", "codec", "recipe"},
-    "interop": {"errors", "shapes", "codec", "data", "views", "nn", "configs", "recipe", "runs"},
+    "earlier": {"codec", "configs", "views"},
+    "runs": {"errors", "codec", "recipe", "earlier"},
+    "interop": {
+        "errors",
+        "shapes",
+        "codec",
+        "earlier",
+        "data",
+        "views",
+        "nn",
+        "configs",
+        "recipe",
+        "runs",
+    },
 }
 BELOW["evaluate"] = set(BELOW) - {"presets"}
 BELOW["train"] = set(BELOW)

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from squint.errors import RecipeError
 
+Added = Mapping[type, Mapping[str, Any]]
+NOTHING_ADDED: Added = types.MappingProxyType({})
+
 
 def encode(value: Any) -> Any:
     """A dataclass tree as JSON values: dicts, lists, numbers, strings."""
@@ -34,22 +37,23 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def decode(kind: Any, value: Any, path: str = "") -> Any:
+def decode(kind: Any, value: Any, path: str = "", *, added: Added = NOTHING_ADDED) -> Any:
     """`value` as an instance of the annotated type `kind`, read strictly.
 
     Args:
         kind: a dataclass, or the annotation of one of its fields.
         value: what `encode` gave for such an instance.
         path: dotted name of the value, for errors.
+        added: fields of dataclasses that may be missing, and the value they then have.
 
     Raises:
         RecipeError: an unknown, missing or ill-typed field.
     """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(options, value, path)
+        return _decode_union(options, value, path, added)
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, value, path)
+        return _decode_dataclass(kind, value, path, added)
     if origin is Literal and any(value == o and type(value) is type(o) for o in options):
         return value
     if origin is tuple and isinstance(value, list | tuple):
@@ -66,13 +70,13 @@ def decode(kind: Any, value: Any, path: str = "") -> Any:
     raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
 
 
-def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+def _decode_union(options: tuple[Any, ...], value: Any, path: str, added: Added) -> Any:
     tagged: dict[Any, Any] = {o.kind: o for o in options if hasattr(o, "kind")}
     if tagged:
         kind = value.get("kind") if isinstance(value, Mapping) else value
         if kind not in tagged:
             raise RecipeError(f"{path}.kind={kind!r} must be one of {', '.join(tagged)}.")
-        return _decode_dataclass(tagged[kind], value, path)
+        return _decode_dataclass(tagged[kind], value, path, added)
     for option in options:
         try:
             return decode(option, value, path)
@@ -82,7 +86,7 @@ def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
 
 
-def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
+def _decode_dataclass(kind: Any, value: Any, path: str, added: Added) -> Any:
     if not isinstance(value, Mapping):
         raise RecipeError(f"{path or 'recipe'}={value!r} must be a group of fields.")
     given = dict(value)
@@ -95,10 +99,13 @@ def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
         raise RecipeError(
             f"No field {where + unknown[0]!r} in a recipe.{nearest(unknown[0], names)}"
         )
+    given = dict(added.get(kind, {})) | given
     if missing := [name for name in names if name not in given]:
         raise RecipeError(f"{path or 'recipe'} lacks {', '.join(missing)}: a recipe is complete.")
     prefix = f"{path}." if path else ""
-    return kind(**{name: decode(hints[name], given[name], prefix + name) for name in names})
+    return kind(
+        **{name: decode(hints[name], given[name], prefix + name, added=added) for name in names}
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

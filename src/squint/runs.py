@@ -10,7 +10,9 @@ figures/             pictures of it, each light and dark
 quarantine.txt       images that could not be read
 """
 
+import functools
 import json
+import logging
 import os
 import platform
 import shutil
@@ -24,12 +26,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from squint import codec
+from squint import codec, earlier
 from squint.errors import CheckpointError, RunError
 from squint.recipe import Recipe
 
 FORMAT = 1
 """Version of recipe.json and of the checkpoint; a reader refuses a later one."""
+
+_log = logging.getLogger(__name__)
 
 _OURS = (
     "recipe.json",
@@ -68,8 +72,11 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe this run follows."""
-        return codec.decode(Recipe, self._manifest()["recipe"])
+        """The recipe this run follows; of a run of an earlier version, completed and said so."""
+        recipe, absent = earlier.decode(Recipe, self._manifest()["recipe"])
+        if absent:
+            _say_completed(self.path / "recipe.json", ", ".join(absent))
+        return recipe
 
     @property
     def source(self) -> str:
@@ -131,12 +138,19 @@ class Run:
             ) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path} can't be read ({error}). Restore it, or train again.") from None
-        if manifest.get("format") != FORMAT:
+        known = manifest if isinstance(manifest, dict) else {}
+        if known.get("format") != FORMAT or not {"recipe", "derived", "source"} <= set(known):
             raise RunError(
-                f"{path} has format {manifest.get('format')}; this version of Squint reads "
-                f"{FORMAT}. Use the version named in environment.json."
+                f"{path} has format {known.get('format')} and the parts {', '.join(known)}; this "
+                f"version of Squint reads format {FORMAT} with recipe, derived and source. Restore "
+                "it, or use the version of Squint named in environment.json."
             )
-        return manifest
+        return known
+
+
+@functools.cache  # once for each run
+def _say_completed(path: Path, absent: str) -> None:
+    _log.warning("%s is of an earlier version; as was done then: %s", path, absent)
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -191,6 +205,7 @@ def create(
     (out / "checkpoints").mkdir(exist_ok=True)
     tree = {
         "format": FORMAT,
+        "squint": metadata.version("squint"),
         "recipe": codec.encode(recipe),
         "derived": dict(derived),
         "source": source,

@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from squint import codec, runs
+from squint import codec, earlier, runs
 from squint.configs import EncoderConfig
 from squint.data import decode
 from squint.errors import CheckpointError
@@ -93,8 +93,8 @@ def load(path: str | Path | Run) -> PretrainedEncoder:
         ) from None
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{weights} can't be read as an encoder ({error}).") from None
-    config = codec.decode(EncoderConfig, card["architecture"], "architecture")
-    views = codec.decode(ViewsConfig, card["views"], "views")
+    config, _ = earlier.decode(EncoderConfig, card["architecture"], "architecture")
+    views, _ = earlier.decode(ViewsConfig, card["views"], "views")
     encoder = build(config)
     try:
         encoder.load_state_dict(state)
