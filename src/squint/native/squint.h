@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Of all functions and structures that Python knows; native/__init__.py has the same number. */
-#define INTERFACE 2
+#define INTERFACE 3
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -56,6 +56,10 @@ typedef struct {
 
 /* INTERFACE of the sources the library was built from. */
 EXPORT int32_t squint_interface(void);
+
+/* Asks for pages of 2 MiB under fresh memory, before anything is written to it. A hint: what
+ * comes of it, or not, changes no number. */
+EXPORT void squint_ask_for_large_pages(void *start, int64_t bytes);
 
 /* Cuts `window` out of the first of `image` and resizes it to size x size with antialiasing,
  * bilinear (0) or bicubic (1), rounded to whole grey levels and cut off at 0 and 255.

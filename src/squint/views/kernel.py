@@ -75,6 +75,9 @@ def _run(
 ) -> Float[Tensor, "n c {size} {size}"]:
     n, channels = images.shape[:2]
     views = torch.empty(n, channels, size, size, memory_format=memory_format)
+    native.demand().squint_ask_for_large_pages(
+        ctypes.c_void_p(views.data_ptr()), ctypes.c_int64(views.nbytes)
+    )
     pointers = [ctypes.byref(argument) for argument in arguments]
     pointers.append(ctypes.byref(_Views(views.data_ptr(), *views.stride())))
 
