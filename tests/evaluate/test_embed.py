@@ -145,13 +145,14 @@ def test_surprise_and_slopes_are_measured_and_drawn(run: Run, tmp_path: Path) ->
         lipschitz=LipschitzOptions(images=6, iterations=5),
     )
     results = evaluate(run, protocols=("surprise", "lipschitz"), options=options)["results"]
-    corrupted = results["surprise_corrupted_auroc"]
-    assert len(corrupted["table"]) == 15
-    areas = [area for row in corrupted["table"].values() for area in row.values()]
-    assert (
-        corrupted["value"] == pytest.approx(np.mean(areas)) and 0 <= min(areas) <= max(areas) <= 1
-    )
-    assert str(other) in results["surprise_other_auroc"]["protocol"]
+    for kind, said in (("surprise", "of the code"), ("surprise_features", "head fitted")):
+        corrupted = results[f"{kind}_corrupted_auroc"]
+        assert len(corrupted["table"]) == 15 and said in corrupted["protocol"]
+        areas = [area for row in corrupted["table"].values() for area in row.values()]
+        assert corrupted["value"] == pytest.approx(np.mean(areas))
+        assert 0 <= min(areas) <= max(areas) <= 1
+        protocol = results[f"{kind}_other_auroc"]["protocol"]
+        assert f"12 images of {other}" in protocol  # no splits: all are strange
     rows = results["lipschitz_median"]["table"]
     assert rows["steepest"]["median"] == results["lipschitz_median"]["value"]
     assert rows["steepest"]["max"] == results["lipschitz_max"]["value"]
@@ -159,7 +160,7 @@ def test_surprise_and_slopes_are_measured_and_drawn(run: Run, tmp_path: Path) ->
     for row in rows.values():
         assert 0 < row["median"] <= row["90 %"] <= row["99 %"] <= row["max"]
     assert 0 < results["lipschitz_lower_bound"]["value"]
-    for name in ("surprise", "lipschitz"):
+    for name in ("surprise", "surprise_features", "lipschitz"):
         assert (run.path / "figures" / f"{name}-dark.png").stat().st_size > 10_000
 
 

@@ -6,19 +6,17 @@ not know it. Costs are means over images and over the recipes of both views. The
 that of everything at once: augmentations hide each other, and rates are not linear.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from squint.compression import CEB
-from squint.evaluate import compression, figures
+from squint.evaluate import compression, figures, fitted
 from squint.evaluate.bench import Bench
-from squint.evaluate.compression import Pairs
+from squint.evaluate.compression import Coder
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
-from squint.shapes import Image
 from squint.views.recipes import ViewsConfig
 
 IMAGES = 500
@@ -27,23 +25,14 @@ IMAGES = 500
 
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: cost of each augmentation in the code and in the features."""
-    fit = compression.feature_fit(bench, "trained")
-    kappa_e = bench.options.fitted.kappa_e
-    encoder = bench.module("trained").to(bench.device)
-    code = compression.feature_coder(bench, "trained")
-
-    def features(views: tuple[Image, Image]) -> Pairs:
-        first, second = (encoder(view).float() for view in views)
-        return compression.directed(code((first, second)), fit)
-
-    channel = compression.channel_of_fit(fit, kappa_e)
-    costs = {"features": _costs(bench, bench.views, features, encoder, channel)}
-    said = f"features: {compression.said(channel)}, head fitted as in the protocol fitted"
+    of_features = fitted.coder_of(bench)
+    costs = {"features": _costs(bench, bench.views, of_features)}
+    said = (
+        f"features: {compression.said(of_features.channel)}, head fitted as in the protocol fitted"
+    )
     if bench.subject.run is not None:
-        method = compression.method_of(bench, "augmentations")
-        coder = compression.coder_of(method)
-        views = bench.subject.run.recipe.views
-        costs = {"code": _costs(bench, views, coder.pairs, method, coder.channel)} | costs
+        coder = compression.coder_of(compression.method_of(bench, "augmentations"))
+        costs = {"code": _costs(bench, bench.subject.run.recipe.views, coder)} | costs
         said = f"code: {compression.said(coder.channel)}; {said}"
     protocol = (
         f"closed-form rate of two training views of up to {IMAGES} held-out images which share all "
@@ -84,21 +73,15 @@ def draw(bench: Bench, table: Mapping[str, Mapping[str, float]]) -> None:
 
 
 @torch.no_grad()
-def _costs(
-    bench: Bench,
-    views: ViewsConfig,
-    pairs_of: Callable[[tuple[Image, Image]], Pairs],
-    module: nn.Module,
-    channel: CEB,
-) -> dict[str, float]:
+def _costs(bench: Bench, views: ViewsConfig, coder: Coder) -> dict[str, float]:
     """Nats beyond two equal views, by what was drawn anew."""
     rates: dict[str, list[Tensor]] = {}
     batches = redrawn_pairs(bench.parts.test, views, device=bench.device, limit=IMAGES)
-    with evaluation_mode(module):
+    with evaluation_mode(coder.module):
         for batch in batches:
             for name, pair in batch.items():
-                for h, y in pairs_of(pair):
-                    rate = channel.closed_form_rate(h, y)
+                for h, y in coder.pairs(pair):
+                    rate = coder.channel.closed_form_rate(h, y)
                     rates.setdefault(name, []).append(rate)
     means = {name: torch.cat(values).mean().item() for name, values in rates.items()}
     return {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}

@@ -4,6 +4,7 @@ The rate of an image is what its code says about one view that the other could n
 like those an encoder was trained on it should be low. Measured is how well it ranks: the area
 under the ROC curve, the chance that a corrupted image (or one of another source) has a higher rate
 than a clean held-out one. 0.5 is no use, below 0.5 the strange images are the less surprising.
+Of a run it is the rate of its code; of any encoder that of its features, b fitted as in `fitted`.
 """
 
 from typing import Any
@@ -14,8 +15,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from squint.data import open_source
-from squint.evaluate import compression, figures
+from squint.evaluate import compression, figures, fitted
 from squint.evaluate.bench import Bench
+from squint.evaluate.compression import Coder
 from squint.evaluate.corruptions import COMMON, corrupt
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import corruptible, halves, squares
@@ -28,72 +30,83 @@ _BATCH = 250
 
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: areas under the curve for corruptions, and for another source if given."""
+    entries: dict[str, Any] = {}
+    if bench.subject.run is not None:
+        method = compression.method_of(bench, "surprise")
+        views = bench.subject.run.recipe.views
+        entries |= _entries(bench, "surprise", compression.coder_of(method), views, "of the code")
+    said = "of the features, head fitted as in the protocol fitted"
+    of_features = fitted.coder_of(bench)
+    return entries | _entries(bench, "surprise_features", of_features, bench.views, said)
+
+
+def _entries(
+    bench: Bench, name: str, coder: Coder, views: ViewsConfig, said: str
+) -> dict[str, Any]:
+    """Results of one channel; their names begin with `name`."""
     options = bench.options.surprise
-    method = compression.method_of(bench, "surprise")
-    coder, views = compression.coder_of(method), bench.run("surprise").recipe.views
 
     def surprise(pixels: Tensor) -> np.ndarray:
         return _rates(coder, pixels, views, bench.device)
 
-    with evaluation_mode(method):
+    entries: dict[str, Any] = {}
+    with evaluation_mode(coder.module):
         stored = squares(bench.parts.test, views, limit=options.images)
         usual = surprise(stored)
-        table: dict[str, dict[str, float]] = {}
-        for name in COMMON if corruptible(stored) else ():
-            table[name] = {
-                f"severity {level}": _area(usual, surprise(_corrupted(stored, name, level)))
+        protocol = (
+            f"area under the ROC curve of the closed-form rate {said}, {len(stored)} images each, "
+            f"mean over directions and {compression.PAIRS} pairs of training views of the "
+            f"evaluation square; usual: held-out images; {compression.said(coder.channel)}; "
+            "evaluation mode, seed 0"
+        )
+        table = {
+            corruption: {
+                f"severity {level}": _area(usual, surprise(_corrupted(stored, corruption, level)))
                 for level in SEVERITIES
             }
-        protocol = (
-            f"area under the ROC curve of the closed-form rate, {len(stored)} images each, mean "
-            f"over directions and {compression.PAIRS} pairs of training views of the evaluation "
-            f"square; usual: held-out images; {compression.said(coder.channel)}; evaluation mode, "
-            "seed 0"
-        )
-        entries: dict[str, Any] = {}
+            for corruption in (COMMON if corruptible(stored) else ())
+        }
         if table:
             areas = [area for row in table.values() for area in row.values()]
-            said = f"mean over {len(COMMON)} corruptions, severities {SEVERITIES}; {protocol}"
-            entry = bench.entry({"trained": float(np.mean(areas))}, said, table=table)
-            entries["surprise_corrupted_auroc"] = entry
-            _draw(bench, table)
+            mean = f"mean over {len(COMMON)} corruptions, severities {SEVERITIES}; {protocol}"
+            entry = bench.entry({"trained": float(np.mean(areas))}, mean, table=table)
+            entries[f"{name}_corrupted_auroc"] = entry
+            _draw(bench, name, said, table)
         if options.other:
             other = open_source(options.other, channels=bench.images.channels)
-            strange = squares(halves(other).test, views, limit=options.images)
-            said = f"strange: {len(strange)} images of {options.other}; {protocol}"
-            entry = bench.entry({"trained": _area(usual, surprise(strange))}, said)
-            entries["surprise_other_auroc"] = entry
-    quantiles = np.quantile(usual, (0.1, 0.5, 0.9)).tolist()
-    said = f"median rate of usual images; {protocol}"
-    names = ("10 %", "50 %", "90 %")
-    entry = bench.entry({"trained": quantiles[1]}, said)
-    entry["quantiles"] = dict(zip(names, quantiles, strict=True))
-    return entries | {"surprise_usual_nats": entry}
+            other = halves(other).test if other.splits else other
+            strange = squares(other, views, limit=options.images)
+            whose = f"strange: {len(strange)} images of {options.other}; {protocol}"
+            area = {"trained": _area(usual, surprise(strange))}
+            entries[f"{name}_other_auroc"] = bench.entry(area, whose)
+    low, middle, high = np.quantile(usual, (0.1, 0.5, 0.9)).tolist()
+    entry = bench.entry({"trained": middle}, f"median rate of usual images; {protocol}")
+    entry["quantiles"] = {"10 %": low, "50 %": middle, "90 %": high}
+    return entries | {f"{name}_usual_nats": entry}
 
 
-def _draw(bench: Bench, table: dict[str, dict[str, float]]) -> None:
-    names = sorted(table, key=lambda name: -max(table[name].values()))
+def _draw(bench: Bench, name: str, said: str, table: dict[str, dict[str, float]]) -> None:
+    names = sorted(table, key=lambda row: -max(table[row].values()))
 
     def dots(axes: Any, theme: figures.Theme) -> None:
         axes.axvline(0.5, color=theme.faint, linewidth=1.2)
         for number, level in enumerate(next(iter(table.values()))):
-            areas = [table[name][level] for name in names]
+            areas = [table[row][level] for row in names]
             axes.plot(areas, range(len(names)), "o", color=theme.series[number], label=level)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.grid()
         axes.set_xlabel("area under the ROC curve: 0.5 the rate can't tell, 1 it always can")
-        axes.set_title(f"Are corrupted images more surprising? {bench.subject.title}")
+        of = said.partition(",")[0]
+        axes.set_title(f"Are corrupted images more surprising? Rate {of}, {bench.subject.title}")
         axes.legend()
 
-    figures.save(dots, bench.subject.out.parent / figures.FOLDER, "surprise")
+    figures.save(dots, bench.subject.out.parent / figures.FOLDER, name)
 
 
 @torch.no_grad()
-def _rates(
-    coder: compression.Coder, pixels: Tensor, views: ViewsConfig, device: torch.device
-) -> np.ndarray:
+def _rates(coder: Coder, pixels: Tensor, views: ViewsConfig, device: torch.device) -> np.ndarray:
     """Rate of images in memory, as `embed.rates` has it."""
     two_views = TwoViews(views, seed=0)
     passes: list[Tensor] = []
