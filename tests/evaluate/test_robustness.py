@@ -1,6 +1,7 @@
 """Errors under corruption, their means, the folders they can be read from, and attacks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,12 @@ def test_accuracy_falls_with_the_radius(subject: Subject, images: Images) -> Non
     assert "eps 64/255" in entry["protocol"]
 
 
-def test_folders_of_wordnet_ids_and_of_numbers(subject: Subject, tmp_path: Path) -> None:
+def imagenet(images: Images) -> Images:
+    """The images as the first of 1000 classes, named like ImageNet's."""
+    return replace(images, classes=tuple(f"n{number:08d}" for number in range(1000)))
+
+
+def test_folders_of_wordnet_ids(subject: Subject, tmp_path: Path) -> None:
     known = coloured(tmp_path / "train", ("n01", "n02", "n03"))
     test = bench(subject, known)
     coloured(tmp_path / "a", ("n03", "n01"), count=2)
@@ -277,17 +283,53 @@ def test_folders_of_wordnet_ids_and_of_numbers(subject: Subject, tmp_path: Path)
     assert found.images.classes == ("n01", "n03")
     assert found.right.tolist() == [[True, False, False], [False, False, True]]
     assert found.allowed.tolist() == [True, False, True]
-    coloured(tmp_path / "v2", ("0", "1", "2"), count=1)
+    coloured(tmp_path / "other", ("cat", "n01"), count=1)
+    with pytest.raises(DataError, match=r"1 of 2 class folders .* lack \(cat\)"):
+        shifted.open_shifted("imagenet-r", str(tmp_path / "other"), test)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a" / "stray.png")
+    for flat in ("a", "a/n01"):  # one picture beside the folders, and no folders at all
+        with pytest.raises(DataError, match="no class folders, or images beside them"):
+            shifted.open_shifted("imagenet-sketch", str(tmp_path / flat), test)
+    with pytest.raises(DataError, match="There is no source"):
+        shifted.open_shifted("imagenet-sketch", str(tmp_path / "nowhere"), test)
+
+
+def test_folders_of_numbers_are_places_among_imagenets_classes(
+    subject: Subject, images: Images, tmp_path: Path
+) -> None:
+    coloured(tmp_path / "v2", ("0", "2", "10"), count=1)
+    test = bench(subject, imagenet(images))
     found = shifted.open_shifted("imagenet-v2", str(tmp_path / "v2"), test)
-    assert found.right.tolist() == torch.eye(3).bool().tolist()
-    with pytest.raises(DataError, match="folders must be numbers"):
-        shifted.open_shifted("imagenet-v2", str(tmp_path / "a"), test)
-    with pytest.raises(DataError, match="train images lack"):
-        shifted.open_shifted("imagenet-r", str(tmp_path / "v2"), test)
+    assert found.images.classes == ("0", "2", "10")
+    assert found.right.nonzero().tolist() == [[0, 0], [1, 2], [2, 10]]
+    coloured(tmp_path / "odd", ("0", "1000", "n01"), count=1)
+    with pytest.raises(DataError, match="numbers from 0 to 999, and it has 1000, n01"):
+        shifted.open_shifted("imagenet-v2", str(tmp_path / "odd"), test)
+    with pytest.raises(DataError, match=r"1000 classes of ImageNet, and .* has 2"):
+        shifted.open_shifted("imagenet-v2", str(tmp_path / "v2"), bench(subject, images))
+
+
+def test_a_part_of_a_published_set_is_said(subject: Subject, tmp_path: Path) -> None:
+    known = coloured(tmp_path / "train", ("n01", "n02", "n03"))
+    coloured(tmp_path / "r", ("n01", "n02"), count=2)
+    options = ShiftedOptions(data=str(tmp_path / "r"), kind="imagenet-r")
+    entry = shifted.measured(bench(subject, known, shifted=options))["shifted_top1"]
+    assert "4 images of imagenet-r (2 of its 200 class folders)" in entry["protocol"]
+    assert "answers among 2 classes" in entry["protocol"] and entry["value"] in (
+        0,
+        0.25,
+        0.5,
+        0.75,
+        1,
+    )
 
 
 def objectnet(root: Path) -> Path:
-    """Four folders: two with a class in ImageNet, one of them with two, and two without."""
+    """Four folders: two with a class in ImageNet, one of them with two, and two without.
+
+    Names are in the order of the development kit; by WordNet ids wall clock is first, then analog
+    clock, then coffee mug.
+    """
     folders = {"air_pump": "Air pump", "clock": "Clock", "mug": "Mug", "spoon": "Spoon"}
     for name in folders:
         (root / "images" / name).mkdir(parents=True)
@@ -300,6 +342,8 @@ def objectnet(root: Path) -> Path:
     (mappings / "folder_to_objectnet_label.json").write_text(json.dumps(folders))
     (mappings / "objectnet_to_imagenet_1k.json").write_text(json.dumps(overlap))
     (mappings / "imagenet_to_label_2012_v2").write_text("analog clock\ncoffee mug\nwall clock\n")
+    kit = {"0": 2, "1": 0, "2": 1}
+    (mappings / "pytorch_to_imagenet_2012_id.json").write_text(json.dumps(kit))
     return root
 
 
@@ -309,15 +353,36 @@ def test_objectnet_by_its_own_mappings(subject: Subject, tmp_path: Path) -> None
     test = bench(subject, known, shifted=options)
     found = shifted.open_shifted("objectnet", options.data, test)
     assert found.images.classes == ("clock", "mug")
-    assert found.right.tolist() == [[True, False, True], [False, True, False]]
+    assert found.right.tolist() == [[True, True, False], [False, False, True]]
     assert len(found.images) == 2
     assert found.images.read(0).shape == (40, 40, 3)  # the red border is gone
     assert (found.images.read(0) == 50).all()
     entry = shifted.measured(test)["shifted_top1"]
     assert 0 <= entry["value"] <= 1 and "2 images of objectnet" in entry["protocol"]
-    (tmp_path / "o" / "mappings" / "objectnet_to_imagenet_1k.json").unlink()
-    with pytest.raises(DataError, match=r"images/ and mappings/"):
-        shifted.open_shifted("objectnet", options.data, test)
+    assert "(2 of its 113 class folders)" in entry["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("objectnet_to_imagenet_1k.json", None, r"images/ and mappings/"),
+        ("pytorch_to_imagenet_2012_id.json", None, r"images/ and mappings/"),
+        ("folder_to_objectnet_label.json", "{", r"images/ and mappings/"),
+        ("imagenet_to_label_2012_v2", "analog clock\n", "names 1 classes and numbers 3"),
+        ("objectnet_to_imagenet_1k.json", '{"Mug": "beaker"}', "no ImageNet class .* 'beaker'"),
+        ("objectnet_to_imagenet_1k.json", "{}", "None of the 4 folders"),
+    ],
+)
+def test_objectnet_without_its_mappings_is_named(
+    subject: Subject, tmp_path: Path, name: str, text: str | None, match: str
+) -> None:
+    test = bench(subject, coloured(tmp_path / "train", ("n01", "n02", "n03")))
+    path = objectnet(tmp_path / "o") / "mappings" / name
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=match):
+        shifted.open_shifted("objectnet", str(tmp_path / "o"), test)
 
 
 def test_a_shifted_test_set_must_be_given(subject: Subject, images: Images) -> None:

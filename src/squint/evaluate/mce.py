@@ -34,7 +34,7 @@ _ALEXNET = {
     "jpeg_compression": 0.606500,
 }
 _ALEXNET_CLEAN = 0.4348  # torchvision's weights, which those are of
-_IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES = 1000
 
 
 def means(errors: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -84,9 +84,9 @@ def baseline(bench: Bench, errors: Mapping[str, Errors]) -> tuple[str, Errors] |
     if wanted == "random":
         return ("a random encoder's", errors["random"]) if "random" in errors else None
     if wanted == "alexnet":
-        if bench.classes != _IMAGENET_CLASSES:
+        if bench.classes != IMAGENET_CLASSES:
             raise RunError(
-                f"--robustness.baseline alexnet is for the {_IMAGENET_CLASSES} classes of ImageNet,"
+                f"--robustness.baseline alexnet is for the {IMAGENET_CLASSES} classes of ImageNet,"
                 f" and {bench.images.name} has {bench.classes}. Use random, or the evaluation.json "
                 "of another encoder."
             )

@@ -139,10 +139,15 @@ def classes_of(images: Images, known: tuple[str, ...]) -> Rows:
     """
     place = {name: number for number, name in enumerate(known)}
     strange = [name for name in images.classes if name not in place]
-    if strange or not images.classes or images.labels is None:
+    if images.labels is None:
+        raise DataError(
+            f"{images.name} has no class folders, or images beside them, and the folders say what "
+            "is right. Give the folder that holds one folder per class and nothing else."
+        )
+    if strange:
         raise DataError(
             f"{images.name} has {len(strange)} of {len(images.classes)} class folders that the "
-            f"train images lack ({', '.join(strange[:5]) or 'it has none'}): the probe knows only "
-            "theirs. Give the clean images of the same data set with --data."
+            f"train images lack ({', '.join(strange[:5])}): the probe knows only theirs. Give the "
+            "clean images of the same data set with --data."
         )
     return torch.tensor([place[name] for name in images.classes])

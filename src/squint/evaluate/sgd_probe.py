@@ -6,9 +6,11 @@
 | simclr  | 0.1 batch / 256           | cosine               | 90     | Nesterov | 0               |
 | byol    | best of 5 x batch / 256   | cosine               | 80     | Nesterov | 0               |
 
-No weight decay. moco: He et al. 2020, released main_lincls.py; simclr: Chen et al. 2020, released
-README; byol: Grill et al. 2020, appendix C.1, learning rates 0.4, 0.3, 0.2, 0.1, 0.05, chosen on a
-held-out tenth of train.
+No weight decay. moco: He et al. 2020, released main_lincls.py (batch 256, classifier N(0, 0.01^2));
+simclr: Chen et al. 2020, appendix B.6 (batch 4096, lr 1.6), classifier from 0 as in the released
+README; byol: Grill et al. 2020, appendix C.1 (batch 1024), learning rates 0.4, 0.3, 0.2, 0.1, 0.05,
+per 256 images along a cosine as in the released schedules.py, # differs from it: chosen on a
+held-out tenth of train, not on 10,009 images.
 
 # differs from MoCo's code: the last epoch counts, not the best on test.
 # differs from the papers unless `augment`: features of one view are used in every epoch.

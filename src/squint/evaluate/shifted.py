@@ -1,11 +1,11 @@
 """Other test images of ImageNet's classes, classified by the linear probe fitted on the train part.
 
 imagenet-a, -r, -sketch (Hendrycks et al. 2021a, 2021b; Wang et al. 2019): folders named by WordNet
-id. Only classes that occur there may win, as in the authors' code for the 200 of A and R.
+id, 200 of A and R, 1000 of Sketch. Only classes that occur there may win, as in the authors' code.
 imagenet-v2 (Recht et al. 2019): folders 0 to 999, places of the sorted WordNet ids.
-objectnet (Barbu et al. 2019): folders of the mapping files that come with it, read from the user's
-copy; 113 of them have classes in ImageNet, several for some, and an answer among these is right.
-The red border of 2 px is cut off.
+objectnet (Barbu et al. 2019): 313 folders, and mapping files that are read from the user's copy;
+113 folders have classes in ImageNet, several for some, and an answer among these is right. The
+red border of 2 px is cut off.
 """
 
 import json
@@ -25,9 +25,18 @@ from squint.errors import DataError, RunError
 from squint.evaluate.bench import Bench
 from squint.evaluate.inputs import labelled_features
 from squint.evaluate.linear import probe_of
+from squint.evaluate.mce import IMAGENET_CLASSES
 from squint.evaluate.robustness_data import classes_of
 
 _BORDER = 2
+_FOLDERS = {
+    "imagenet-a": 200,
+    "imagenet-r": 200,
+    "imagenet-sketch": 1000,
+    "imagenet-v2": 1000,
+    "objectnet": 113,
+}
+"""Class folders that count, in each set as published."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,12 @@ def measured(bench: Bench) -> dict[str, Any]:
     test = open_shifted(options.kind, options.data, bench)
     values = {which: _top1(bench, which, test) for which in bench.kinds}
     fitted = probe_of(bench).protocol.removeprefix("linear top-1: ")
+    folders, published = len(test.images.classes), _FOLDERS[options.kind]
+    complete = "" if folders == published else f" ({folders} of its {published} class folders)"
     protocol = (
         f"linear top-1 on {min(options.images or len(test.images), len(test.images))} images of "
-        f"{options.kind} in {options.data}, answers among {int(test.allowed.sum())} classes; probe "
-        f"fitted on the train part of {bench.images.name}; {fitted}"
+        f"{options.kind}{complete} in {options.data}, answers among {int(test.allowed.sum())} "
+        f"classes; probe fitted on the train part of {bench.images.name}; {fitted}"
     )
     return {"shifted_top1": bench.entry(values, protocol)}
 
@@ -88,41 +99,50 @@ def open_shifted(kind: str, folder: str, bench: Bench) -> ShiftedSet:
         return _objectnet(Path(folder), bench)
     images = open_source(folder, channels=bench.images.channels)
     known = bench.images.classes
-    if kind == "imagenet-v2":
-        strange = [name for name in images.classes if not name.isdigit() or int(name) >= len(known)]
-        if strange or not images.classes:
-            raise DataError(
-                f"{folder} is not laid out as imagenet-v2: its folders must be numbers below the "
-                f"{len(known)} classes of the train images, and {strange[:3] or 'none'} is not."
-            )
-        numbers = torch.tensor([int(name) for name in images.classes])
-    else:
-        numbers = classes_of(images, known)
+    numbers = _places(images, bench) if kind == "imagenet-v2" else classes_of(images, known)
     return ShiftedSet(images, torch.eye(len(known), dtype=torch.bool)[numbers])
+
+
+def _places(images: Images, bench: Bench) -> Tensor:
+    """Class of every folder of imagenet-v2: its number."""
+    if bench.classes != IMAGENET_CLASSES:
+        raise DataError(
+            f"The folders of imagenet-v2 are places among the {IMAGENET_CLASSES} classes of "
+            f"ImageNet, and {bench.images.name} has {bench.classes}. Give ImageNet with --data."
+        )
+    strange = [n for n in images.classes if not n.isdigit() or int(n) >= IMAGENET_CLASSES]
+    if strange or images.labels is None:
+        raise DataError(
+            f"{images.name} is not laid out as imagenet-v2: its folders must be numbers from 0 to "
+            f"{IMAGENET_CLASSES - 1}, and it has {', '.join(strange[:3]) or 'none'}. Give "
+            "the folder that holds them."
+        )
+    return torch.tensor([int(name) for name in images.classes])
 
 
 def _objectnet(root: Path, bench: Bench) -> ShiftedSet:
     mappings = root / "mappings"
     labels = _json(mappings / "folder_to_objectnet_label.json")
     overlap = _json(mappings / "objectnet_to_imagenet_1k.json")
-    names = _lines(mappings / "imagenet_to_label_2012_v2")
-    if len(names) != bench.classes:
-        raise DataError(
-            f"{mappings / 'imagenet_to_label_2012_v2'} names {len(names)} classes, and "
-            f"{bench.images.name} has {bench.classes}: both must be ImageNet's, in the order of "
-            "their sorted WordNet ids. Give ImageNet with --data."
-        )
+    place = _places_of_names(mappings, bench)
     everything = open_source(root / "images", channels=bench.images.channels)
     if everything.labels is None:
         raise DataError(f"{root / 'images'} must hold one folder per class, as objectnet has them.")
-    place = {name: number for number, name in enumerate(names)}
     folders = [name for name in everything.classes if labels.get(name) in overlap]
-    right = torch.zeros(len(folders), len(names), dtype=torch.bool)
+    right = torch.zeros(len(folders), bench.classes, dtype=torch.bool)
     for row, folder in enumerate(folders):
         for name in overlap[labels[folder]].split("; "):
             if name not in place:
-                raise DataError(f"{mappings} disagree: no ImageNet class is called {name!r}.")
+                raise DataError(
+                    f"The files of {mappings} disagree: no ImageNet class is called {name!r}. Get "
+                    "them again."
+                )
             right[row, place[name]] = True
+    if not folders:
+        raise DataError(
+            f"None of the {len(everything.classes)} folders of {root / 'images'} has a class in "
+            "ImageNet. Point --shifted.data to the folder of images/ and mappings/."
+        )
     number = {name: row for row, name in enumerate(folders)}
     shared = [number.get(everything.classes[label], -1) for label in everything.labels]
     kept = everything.select(np.flatnonzero(np.array(shared) >= 0))
@@ -130,6 +150,24 @@ def _objectnet(root: Path, bench: Bench) -> ShiftedSet:
     store = Borderless(kept.store, kept.channels)
     images = replace(kept, store=store, classes=tuple(folders), targets=targets)
     return ShiftedSet(images, right)
+
+
+def _places_of_names(mappings: Path, bench: Bench) -> dict[str, int]:
+    """Class of the probe by the name ObjectNet has for it.
+
+    Its list of names is in the order of the ILSVRC2012 development kit, not of WordNet ids; another
+    of its files translates.
+    """
+    names = _lines(mappings / "imagenet_to_label_2012_v2")
+    kit = _json(mappings / "pytorch_to_imagenet_2012_id.json")
+    place = {int(line): int(number) for number, line in kit.items()}
+    if not len(names) == len(place) == bench.classes:
+        raise DataError(
+            f"{mappings} names {len(names)} classes and numbers {len(place)}, and "
+            f"{bench.images.name} has {bench.classes}: all must be the {IMAGENET_CLASSES} of "
+            "ImageNet. Give ImageNet with --data."
+        )
+    return {name: place[line] for line, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -149,7 +187,7 @@ class Borderless(Store):
         return f"{self.inner.stamp()} without {_BORDER} px"
 
 
-def _json(path: Path) -> Mapping[str, str]:
+def _json(path: Path) -> Mapping[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -158,7 +196,7 @@ def _json(path: Path) -> Mapping[str, str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text().splitlines()]
     except OSError as error:
         raise _no_mapping(path, error) from None
 
