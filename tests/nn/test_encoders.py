@@ -1,5 +1,8 @@
 """Our ResNets equal timm's and torchvision's; foreign models keep their own key names."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -182,3 +185,35 @@ def test_bare_names_are_ours_then_timm_then_torchvision():
 def test_errors_name_the_value_and_a_remedy(name, settings, message):
     with pytest.raises(RecipeError, match=message):
         encoders.build(name, **settings)
+
+
+@pytest.mark.parametrize("side", [15, 16])
+def test_a_narrow_projection_is_the_strided_convolution(side: int) -> None:
+    shortcut = encoders.build("resnet10", width=0.125).layer2[0].downsample[0]
+    plain = nn.Conv2d(8, 16, 1, 2, bias=False).double()
+    plain.load_state_dict(shortcut.double().state_dict())
+    images = torch.randn(2, 8, side, side, dtype=torch.float64)
+    for convolution in (shortcut, plain):
+        convolution(images).square().sum().backward()
+    torch.testing.assert_close(shortcut(images), plain(images), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(shortcut.weight.grad, plain.weight.grad, rtol=1e-12, atol=1e-12)
+
+
+NARROW = """
+import torch
+from squint.nn import encoders
+torch.manual_seed(0)
+encoder = encoders.build("resnet10", width=0.125).to(memory_format=torch.channels_last)
+for side in (224, 232, 240):
+    for enabled in (False, True):
+        images = torch.randn(2, 3, side, side).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            features = encoder(images)
+        features.float().square().sum().backward()
+"""
+
+
+def test_narrow_encoders_leave_the_heap_alone_at_224_px() -> None:
+    """In its own process: oneDNN's fault (see `_NarrowProjection`) ends it, at once or later."""
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -97,7 +97,7 @@ def code_logs(
     the batch, 1 when they fill the sphere evenly, 0 when they have collapsed into one.
     """
     device = pairs[0][0].device
-    spread = [(h.var(dim=0, correction=0).sum()).sqrt() for h, _ in pairs]
+    spread = [(h - h.mean(dim=0)).square().sum(dim=1).mean().sqrt() for h, _ in pairs]
     logs = {
         "positive_cosine": torch.stack([(h * y).sum(dim=1).mean() for h, y in pairs]).mean(),
         "std_ratio": torch.stack(spread).mean(),

@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squint.nn._encoder import Encoder
@@ -18,6 +19,9 @@ Stem = Literal["imagenet", "cifar"]
 Init = Literal["simclr", "torchvision"]
 
 _BASE_CHANNELS = (64, 128, 256, 512)
+
+_VECTOR = 16
+"""float32 numbers in the widest vector register of a CPU."""
 
 
 def scaled(channels: int, width: float) -> int:
@@ -34,7 +38,24 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     # group 1 of ResNet-18/34 where shapes already agree; torchvision and the paper do not.
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(_conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+    narrow = stride > 1 and in_channels < _VECTOR
+    convolution = _NarrowProjection if narrow else nn.Conv2d
+    project = convolution(in_channels, out_channels, 1, stride, bias=False)
+    return nn.Sequential(project, nn.BatchNorm2d(out_channels))
+
+
+class _NarrowProjection(nn.Conv2d):
+    """A 1x1 convolution of every stride-th row and column: the same numbers as with a stride.
+
+    Given channels-last images of fewer channels than a vector register holds numbers, oneDNN's
+    backward pass of the strided form writes past the end of its workspace (oneDNN issue 6035; seen
+    with torch 2.15 from 56 px on).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, in_channels, h, w) -> (n, out_channels, h / stride, w / stride)."""
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight)
 
 
 class BasicBlock(nn.Module):

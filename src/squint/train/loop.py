@@ -4,7 +4,6 @@ Order, views, noise, learning rate and beta are functions of (seed, step). What 
 to start anywhere is therefore weights, optimizer state and the step.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -178,9 +177,10 @@ def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
 
 def clip_gradient(method: nn.Module, recipe: Recipe) -> torch.Tensor:
     """Norm of the whole gradient before clipping; scales it down if the recipe says so."""
-    limit = recipe.optim.clip_grad_norm
-    longest = math.inf if limit == "off" else limit
     parameters = [p for p in method.parameters() if p.grad is not None]
-    if math.isinf(longest):
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters])  # pyright: ignore
-    return torch.nn.utils.clip_grad_norm_(parameters, longest)
+    norms = torch._foreach_norm([p.grad for p in parameters])  # pyright: ignore
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    limit = recipe.optim.clip_grad_norm
+    if limit != "off":
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
