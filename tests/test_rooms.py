@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "squint"
 BELOW = {
     "errors": set(),
     "shapes": set(),
-    "ops": {"errors", "shapes"},
     "native": {"errors", "shapes"},
+    "ops": {"errors", "shapes", "native"},
     "data": {"errors", "shapes", "native"},
     "views": {"errors", "shapes", "native", "data"},
     "codec": {"errors"},

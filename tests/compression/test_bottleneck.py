@@ -196,7 +196,7 @@ def test_codes_are_drawn_in_training_only_and_follow_the_default_generator() -> 
         draws.append(ceb(h, given=given)[0])
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
     torch.manual_seed(0)
-    assert torch.equal(draws[0], vmf.sample(h, 20.0, noise=vmf.draw(3, 8)))
+    assert torch.equal(draws[0], vmf.sample(h, 20.0, noise=vmf.draw()))
 
 
 def test_half_precision_ends_at_the_bottleneck() -> None:

@@ -5,8 +5,6 @@ black to white. No operation jumps: hue is continuous where colour ends, solariz
 So a rounding error stays one, amplified by contrast and saturation.
 """
 
-import multiprocessing
-import os
 import random
 from dataclasses import replace
 from typing import Any
@@ -154,26 +152,6 @@ def test_threads_do_not_change_the_views() -> None:
     finally:
         torch.set_num_threads(1)
     assert all(map(torch.equal, alone, together))
-
-
-def _shares_in_child(send: Any) -> None:
-    shares: list[int] = []
-    kernel._in_shares(64, lambda first, last: shares.append(last - first))
-    send.send(sorted(shares))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    kernel._in_shares(64, lambda first, last: None)  # the parent's exist before the fork
-    here, there = multiprocessing.Pipe()
-    fork = multiprocessing.get_context("fork")
-    child = fork.Process(target=_shares_in_child, args=(there,), daemon=True)
-    child.start()
-    assert here.poll(20), "the child waits for its parent's threads"
-    assert here.recv() == [32, 32]
-    child.join()
 
 
 def test_an_error_is_an_error_whatever_the_threads() -> None:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from squint.compression.kappa_head import KappaHead
 from squint.errors import RecipeError
 from squint.ops import gather, vmf
-from squint.ops.precision import at_least_float32
 
 Residual = Literal["closed_form", "sampled"]
 BetaSchedule = Literal["constant", "warmup", "cosine"]
@@ -180,13 +179,12 @@ class CEB(nn.Module):
     def _draw(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Draw z ~ vMF(h, kappa_e), the same for any number of ranks.
 
-        Every rank draws the noise of the whole global batch from the device's default generator
-        and keeps its own rows. The training loop seeds that generator alike on all ranks, each
+        Every rank draws the same noise from the device's default generator and begins at its own
+        row of the global batch. The training loop seeds that generator alike on all ranks, each
         step; every rank must have used it alike since.
         """
-        m = len(h) * gather.world_size()
-        noise = vmf.draw(m, h.shape[1], device=h.device, dtype=at_least_float32(h).dtype)
-        return vmf.sample(h, self.kappa_e_of(h), noise=vmf.Noise(*map(gather.own, noise)))
+        noise = vmf.draw(first=gather.rank() * len(h), device=h.device)
+        return vmf.sample(h, self.kappa_e_of(h), noise=noise)
 
 
 Bottleneck = Open | CEB

@@ -2,7 +2,7 @@
  *
  * The Python package loads the library with ctypes, which gives the interpreter's lock away
  * during a call; threads are the caller's, one range of a batch each. Functions that can fail
- * return 0, or a negative Error. Names are those of squint/views. */
+ * return 0, or a negative Error. Names are those of squint/views and squint/ops. */
 #ifndef SQUINT_H
 #define SQUINT_H
 
@@ -67,5 +67,24 @@ EXPORT void squint_ask_for_large_pages(void *start, int64_t bytes);
  * of none. */
 EXPORT int squint_crop_resize(const Images *image, const Window *window, int32_t flip,
                               int32_t size, int32_t bicubic, const Crop *target);
+
+/* Where a draw's random numbers come from: `Noise` of squint/ops/vmf_variates.py. */
+typedef struct {
+    int64_t key, first; /* of the generator; number of row 0 in the draw */
+} Noise;
+
+/* What follows works on rows begin <= row < end of arrays that hold every row, one after another.
+ *
+ * 1 - cosine to the mean of each row, for concentrations `kappa_step` apart (0: one for all). */
+EXPORT int squint_vmf_gaps(const Noise *noise, const double *kappa, int64_t kappa_step,
+                           int64_t dim, double *gap, int64_t begin, int64_t end);
+
+/* Unit rows z at the given angles to unit rows mu, in uniform directions away from them. */
+EXPORT int squint_vmf_place(const Noise *noise, const float *mu, int64_t dim, const float *cosine,
+                            const float *sine, float *z, int64_t begin, int64_t end);
+
+/* Gradient in mu of what has gradient `grad` in the rows z that squint_vmf_place made. */
+EXPORT int squint_vmf_mean_gradient(const float *mu, const float *z, const float *grad,
+                                    int64_t dim, float *result, int64_t begin, int64_t end);
 
 #endif

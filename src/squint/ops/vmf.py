@@ -14,7 +14,8 @@ from torch import Tensor
 
 from squint.ops.precision import at_least_float32
 from squint.ops.vmf_normalizer import constants
-from squint.ops.vmf_sampler import Noise, draw, reflect, sample
+from squint.ops.vmf_sampler import draw, reflect, sample
+from squint.ops.vmf_variates import Noise
 
 __all__ = [
     "Noise",

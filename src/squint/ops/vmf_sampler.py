@@ -1,58 +1,45 @@
 """Draws from the von Mises-Fisher law: rejection for the cosine, a reflection for the direction.
 
-Randomness is apart from its use: `draw` makes noise that knows neither mu nor kappa, `sample`
-turns noise into codes and is a plain function of its arguments. A fixed number of proposals
-per row, no loop over data, no wait for the device.
+Randomness is apart from its use: `draw` makes a key that knows neither mu nor kappa, `sample` turns
+it into codes and is a plain function of its arguments. Random numbers are those of a generator by
+counter (`philox`), so the native kernels and the torch reference get the same ones on every device,
+and torch's own generator is asked for one number per call. A fixed number of proposals per row, no
+loop over data, no wait for the device.
 """
 
-import math
-from typing import NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from squint.errors import RecipeError
+from squint import native
+from squint.errors import RecipeError, RunError
+from squint.native import vmf as kernels
+from squint.ops import vmf_variates
 from squint.ops.precision import at_least_float32
 from squint.ops.vmf_cosine_gradient import cosine_and_sine
 from squint.ops.vmf_normalizer import check_law
+from squint.ops.vmf_variates import Noise
 
-PROPOSALS = 32
-"""Tries per row. Each is accepted with probability >= 0.658 for every dim and kappa, so that
-all fail with probability < 2e-15; the last one is taken then."""
-
-
-class Noise(NamedTuple):
-    """Randomness of one draw per row, independent of mu and kappa."""
-
-    radius: Float[Tensor, "n proposals"]
-    """Uniform on [0, 1); with `angle` it makes a symmetric Beta variable."""
-    angle: Float[Tensor, "n proposals"]
-    """Uniform on [0, 1), in turns."""
-    accept: Float[Tensor, "n proposals"]
-    """Uniform on [0, 1): decides on the proposal."""
-    tangent: Float[Tensor, "n dim_minus_1"]
-    """Uniform unit vectors: the direction away from the mean."""
+Path = Literal["auto", "native", "reference"]
 
 
 def draw(
-    n: int,
-    dim: int,
     *,
+    first: int = 0,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> Noise:
-    """Noise for n codes of `dim` dimensions; float32 or float64.
+    """Noise for any number of codes of any dimension, whose rows have the numbers `first`, ....
 
-    When several ranks train together, draw for the whole global batch with generators in the
-    same state, and let each rank keep its own rows (`gather.own` of each field): then codes
-    don't depend on the number of ranks.
+    When several ranks train together, draw with generators in the same state and let each rank
+    begin at its own first row of the global batch: then codes don't depend on the number of ranks.
     """
-    uniform = torch.rand((3, n, PROPOSALS), generator=generator, device=device, dtype=dtype)
-    normal = torch.randn((n, dim - 1), generator=generator, device=device, dtype=dtype)
-    return Noise(uniform[0], uniform[1], uniform[2], F.normalize(normal, dim=1))
+    key = torch.randint(2**63 - 1, (), generator=generator, device=device)
+    return Noise(key, first)
 
 
 def sample(
@@ -61,6 +48,7 @@ def sample(
     *,
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
+    path: Path = "auto",
 ) -> Float[Tensor, "n d"]:
     """One unit vector per row from vMF(mu, kappa), in at least float32.
 
@@ -76,18 +64,30 @@ def sample(
         kappa: Concentration, >= 0; one for all rows or one per row.
         generator: Draws the noise; default: the device's own generator.
         noise: Use this noise instead of drawing: the result is then a function of its inputs.
+        path: native, compiled C for float32 on a CPU, differentiable once; or reference, in torch.
+            auto takes the kernels where they serve, and the reference while torch.compile traces.
+            Both give the same numbers to within rounding.
 
     Raises:
         RecipeError: Both `generator` and `noise`, or a law that `check_law` refuses.
+        RunError: The path asked for is not there.
     """
     mu = at_least_float32(mu)
     n, dim = mu.shape
     check_law(kappa, dim)
     if noise is None:
-        noise = draw(n, dim, generator=generator, device=mu.device, dtype=mu.dtype)
+        noise = draw(generator=generator, device=mu.device)
     elif generator is not None:
         raise RecipeError("sample() got noise and a generator: give one of the two.")
-    return reflect(_around_first_axis(kappa, noise).to(mu.dtype), mu)
+    if _is_native(path, mu):
+        source = kernels.Source(int(noise.key), noise.first)
+        concentration = torch.as_tensor(kappa, dtype=torch.float64, device="cpu").detach()
+        gap = kernels.gaps(source, concentration.reshape(-1), n, dim)
+        return _Placed.apply(mu, *_cosine_and_sine(kappa, gap, mu), source)  # pyright: ignore[reportReturnType]
+    gap = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
+    cosine, sine = _cosine_and_sine(kappa, gap, mu)
+    away = sine[:, None] * vmf_variates.directions(noise, n, dim, mu.dtype)
+    return reflect(torch.cat((cosine[:, None], away), dim=1), mu)
 
 
 def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -104,47 +104,57 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
     return F.normalize(base - 2 * (base * u).sum(dim=1, keepdim=True) * u, dim=1)
 
 
-def _around_first_axis(kappa: float | Tensor, noise: Noise) -> Tensor:
-    """Unit rows (n, d) from vMF(e_1, kappa)."""
-    gap = _accepted_gap(kappa, noise)  # (n,)
+def _is_native(path: Path, mu: Tensor) -> bool:
+    """Whether the kernels draw; decided here and nowhere else."""
+    serves = mu.device.type == "cpu" and mu.dtype == torch.float32
+    if path == "auto":
+        return not torch.compiler.is_compiling() and serves and native.library() is not None
+    if path == "native" and not serves:
+        raise RunError(
+            f"path='native' draws float32 codes in the CPU's memory, these are {mu.dtype} on "
+            f"{mu.device}. Use path='auto' or 'reference'."
+        )
+    return path == "native"
+
+
+def _cosine_and_sine(kappa: float | Tensor, gap: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the angle to the mean of each row, in the dtype of mu; with gradient if kappa has one."""
     if isinstance(kappa, Tensor) and kappa.requires_grad:
-        cosine, away = cosine_and_sine(kappa.expand(len(gap)), gap, noise.tangent.shape[1] + 1)
+        cosine, sine = cosine_and_sine(kappa.expand(len(gap)), gap, mu.shape[1])
     else:
-        cosine, away = 1 - gap, torch.sqrt(gap * (2 - gap))  # away: sine of the angle to e_1
-    return torch.cat((cosine[:, None], away[:, None] * noise.tangent), dim=1)  # (n, d)
+        cosine, sine = 1 - gap, torch.sqrt(gap * (2 - gap))
+    return cosine.to(mu.dtype), sine.to(mu.dtype)
 
 
-@torch.no_grad()
-def _accepted_gap(kappa: float | Tensor, noise: Noise) -> Tensor:
-    """1 - w for the cosine w = mu.z of each row, shape (n,): Wood 1994, algorithm VM*.
+class _Placed(torch.autograd.Function):
+    """`reflect` of rows around e_1 at given angles, by the kernels, and its derivatives.
 
-    The published form computes w near 1 and accepts by the difference of two numbers of size
-    kappa. In terms of 1 - w and of delta = w - x0 (x0: where the acceptance ratio peaks)
-    nothing cancels, and float32 serves up to kappa = 1e6.
+    With v = e_1 - mu and a gradient g in z, dz/dmu gives 2 ((g.v) z - (z.v) g) / |v|^2: the radial
+    parts cancel, and rows around e_1 need not be kept.
     """
-    m = noise.tangent.shape[1]  # dim - 1
-    if isinstance(kappa, Tensor):
-        kappa = kappa.detach().to(noise.radius.dtype).reshape(-1, 1)  # (n, 1) or (1, 1)
-        b = m / (2 * kappa + torch.sqrt(4 * kappa.square() + m * m))
-    else:
-        b = m / (2 * kappa + math.sqrt(4 * kappa * kappa + m * m))
-    y, rest = _symmetric_beta(m, noise)  # y and 1 - y, (n, proposals)
-    gap = 2 * b * y / (rest + b * y)  # 1 - w = 1 - (1 - (1 + b) y) / (1 - (1 - b) y)
-    delta = 2 * b / (1 + b) - gap  # x0 = (1 - b) / (1 + b)
-    log_ratio = kappa * delta + m * torch.log1p(-delta * (1 - b) * (1 + b) / (4 * b))
-    accepted = log_ratio >= torch.log1p(-noise.accept)
-    accepted[:, -1] = True
-    first = accepted.to(torch.uint8).argmax(dim=1, keepdim=True)  # (n, 1)
-    return gap.gather(1, first).squeeze(1)  # (n,)
 
+    @staticmethod
+    def forward(
+        ctx: Any, mu: Tensor, cosine: Tensor, sine: Tensor, source: kernels.Source
+    ) -> Tensor:
+        z = kernels.place(source, mu, cosine, sine)
+        ctx.save_for_backward(mu, z)
+        ctx.source = source
+        return z
 
-def _symmetric_beta(m: int, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Both y and 1 - y for y ~ Beta(m/2, m/2): half of one plus a uniform direction's coordinate.
-
-    Ulrich 1984; Devroye 1986, chapter IX.3: y = 1/2 + 1/2 cos(2 pi u2) sqrt(1 - u1^(2/(m-1))).
-    For m = 1 the power is infinite and the root 1: the arcsine law.
-    """
-    power = 2 / (m - 1) if m > 1 else math.inf
-    root = torch.sqrt(-torch.expm1(power * torch.log(noise.radius)))
-    half = 0.5 * torch.cos(2 * math.pi * noise.angle) * root
-    return 0.5 + half, 0.5 - half
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (grad,), (mu, z) = grad_outputs, ctx.saved_tensors
+        by_mu, by_cosine, by_sine, _ = ctx.needs_input_grad
+        zeros = grad.new_zeros(len(mu))
+        return (
+            kernels.mean_gradient(mu, z, grad) if by_mu else None,
+            (grad * mu).sum(dim=1) if by_cosine else None,
+            (grad * kernels.place(ctx.source, mu, zeros, zeros + 1)).sum(dim=1)
+            if by_sine
+            else None,
+            None,
+        )

@@ -5,10 +5,6 @@ take a share of the batch each; there are as many as torch uses itself.
 """
 
 import ctypes
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +13,7 @@ from torch import Tensor
 
 from squint import native
 from squint.native.resize import pixels_of
+from squint.native.threads import in_shares
 from squint.shapes import Pixels
 from squint.views.apply import blur_radius
 from squint.views.draw import Look, Params
@@ -84,25 +81,8 @@ def _run(
     def share(first: int, last: int) -> None:
         native.check(function(*pointers, ctypes.c_int64(first), ctypes.c_int64(last)))
 
-    _in_shares(n, share)
+    in_shares(n, share, least=_LEAST_SHARE)
     return views
-
-
-def _in_shares(n: int, share: Callable[[int, int], None]) -> None:
-    """Calls `share(first, last)` for parts of 0..n, side by side in torch's number of threads."""
-    threads = min(torch.get_num_threads(), n // _LEAST_SHARE)
-    if threads <= 1:
-        return share(0, n)
-    bounds = [n * part // threads for part in range(threads + 1)]
-    pool = _threads(threads, os.getpid())
-    for _ in pool.map(share, bounds[:-1], bounds[1:]):
-        pass
-
-
-@cache
-def _threads(count: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; those of a parent process are lost to its forked children."""
-    return ThreadPoolExecutor(count, thread_name_prefix="views")
 
 
 class _Boxes(ctypes.Structure):

@@ -1,0 +1,39 @@
+"""Work shared out over threads."""
+
+import multiprocessing
+import os
+from typing import Any
+
+import pytest
+import torch
+
+from squint.native.threads import in_shares
+
+
+def test_shares_cover_all_once_and_small_work_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for n, parts in ((0, 1), (19, 1), (20, 2), (35, 3), (100, 3)):
+        shares: list[tuple[int, int]] = []
+        in_shares(n, lambda *share, to=shares: to.append(share), least=10)
+        assert len(shares) == parts
+        assert sorted(i for first, last in shares for i in range(first, last)) == list(range(n))
+
+
+def _shares_in_child(send: Any) -> None:
+    shares: list[int] = []
+    in_shares(64, lambda first, last: shares.append(last - first), least=16)
+    send.send(sorted(shares))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    in_shares(64, lambda first, last: None, least=16)  # the parent's exist before the fork
+    here, there = multiprocessing.Pipe()
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=_shares_in_child, args=(there,), daemon=True)
+    child.start()
+    assert here.poll(20), "the child waits for its parent's threads"
+    assert here.recv() == [32, 32]
+    child.join()
