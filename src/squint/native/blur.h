@@ -13,6 +13,8 @@
 
 #define MOST_RADIUS 256
 #define NEGLIGIBLE 1e-9f /* of a weight: three hundred of them are below float32's resolution */
+#define TILE 4           /* vectors summed side by side, as each sum waits for its last addition */
+#define TILE_WIDTH (TILE * LANES)
 
 typedef struct {
     int32_t channels, size, radius, reflects;
@@ -24,7 +26,9 @@ typedef struct {
     int32_t reach; /* distance of the last weight that matters */
 } Blur;
 
-static inline int64_t blur_pitch(int32_t size) { return (int64_t)(blocks_of(size) + 1) * LANES; }
+static inline int64_t blur_pitch(int32_t size) {
+    return (int64_t)(size + TILE_WIDTH - 1) / TILE_WIDTH * TILE_WIDTH;
+}
 
 static inline size_t blur_scratch(int32_t channels, int32_t size, int32_t radius) {
     return (size_t)((channels + 2) * blur_pitch(size) + 2 * radius);
@@ -66,6 +70,20 @@ ALWAYS_INLINE const float *row_or_border(const Blur *blur, const float *plane, i
     return plane + (int64_t)y * blur->size;
 }
 
+/* Sums of a tile of pixels: a weight for the one in the middle, ... */
+ALWAYS_INLINE void tile_start(Lanes *sums, float weight, const float *x) {
+    for (int i = 0; i < TILE; i++) sums[i] = weight * load(x + i * LANES);
+}
+
+/* ... another for two that are equally far away on either side. */
+ALWAYS_INLINE void tile_add(Lanes *sums, float weight, const float *x, const float *y) {
+    for (int i = 0; i < TILE; i++) sums[i] += weight * (load(x + i * LANES) + load(y + i * LANES));
+}
+
+ALWAYS_INLINE void tile_store(float *x, const Lanes *sums) {
+    for (int i = 0; i < TILE; i++) store(x + i * LANES, sums[i]);
+}
+
 /* line[x], for every x in the row: the weighted sum over the rows around y. */
 ALWAYS_INLINE void blur_down(const Blur *blur, const float *plane, int32_t y, float *line) {
     const float *above[MOST_RADIUS + 1], *below[MOST_RADIUS + 1];
@@ -73,11 +91,12 @@ ALWAYS_INLINE void blur_down(const Blur *blur, const float *plane, int32_t y, fl
         above[k] = row_or_border(blur, plane, y - k);
         below[k] = row_or_border(blur, plane, y + k);
     }
-    for (int32_t x = 0; x < blur->size; x += LANES) {
-        Lanes sums = blur->weights[0] * load(above[0] + x);
+    for (int32_t x = 0; x < blur->size; x += TILE_WIDTH) {
+        Lanes sums[TILE];
+        tile_start(sums, blur->weights[0], above[0] + x);
         for (int32_t k = 1; k <= blur->reach; k++)
-            sums += blur->weights[k] * (load(above[k] + x) + load(below[k] + x));
-        store(line + x, sums);
+            tile_add(sums, blur->weights[k], above[k] + x, below[k] + x);
+        tile_store(line + x, sums);
     }
 }
 
@@ -91,11 +110,12 @@ ALWAYS_INLINE void pad_line(const Blur *blur, float *line) {
 }
 
 ALWAYS_INLINE void blur_across(const Blur *blur, const float *line, float *row) {
-    for (int32_t x = 0; x < blur->size; x += LANES) {
-        Lanes sums = blur->weights[0] * load(line + x);
+    for (int32_t x = 0; x < blur->size; x += TILE_WIDTH) {
+        Lanes sums[TILE];
+        tile_start(sums, blur->weights[0], line + x);
         for (int32_t k = 1; k <= blur->reach; k++)
-            sums += blur->weights[k] * (load(line + x - k) + load(line + x + k));
-        store(row + x, sums);
+            tile_add(sums, blur->weights[k], line + x - k, line + x + k);
+        tile_store(row + x, sums);
     }
     for (int32_t x = 0; x < blur->size; x++) row[x] = clip(row[x]);
 }
