@@ -13,8 +13,6 @@
 
 #define MOST_RADIUS 256
 #define NEGLIGIBLE 1e-9f /* of a weight: three hundred of them are below float32's resolution */
-#define TILE 4           /* vectors summed side by side, as each sum waits for its last addition */
-#define TILE_WIDTH (TILE * LANES)
 
 typedef struct {
     int32_t channels, size, radius, reflects;
@@ -26,9 +24,7 @@ typedef struct {
     int32_t reach; /* distance of the last weight that matters */
 } Blur;
 
-static inline int64_t blur_pitch(int32_t size) {
-    return (int64_t)(size + TILE_WIDTH - 1) / TILE_WIDTH * TILE_WIDTH;
-}
+static inline int64_t blur_pitch(int32_t size) { return (int64_t)tiles_of(size) * TILE_WIDTH; }
 
 static inline size_t blur_scratch(int32_t channels, int32_t size, int32_t radius) {
     return (size_t)((channels + 2) * blur_pitch(size) + 2 * radius);

@@ -39,7 +39,7 @@ static int32_t most_held(int32_t side, int32_t size) {
 
 /* Floats of a row of all channels, and what vectors read or write past its end. */
 static int64_t line_pitch(const Images *images) {
-    return (int64_t)(blocks_of(images->width * images->channels) + 1) * LANES;
+    return (int64_t)tiles_of(images->width * images->channels) * TILE_WIDTH + LANES;
 }
 
 size_t resize_bytes(const Images *images, int32_t size) {
@@ -189,15 +189,16 @@ ALWAYS_INLINE void sum_rows(const Resize *resize, int32_t y, int32_t length, flo
     const float *weights = rows->weights[block] + (near - rows->first[block]) * LANES + y % LANES;
     const float *start = resize->ring + (near % resize->held) * resize->pitch;
     const float *end = resize->ring + resize->held * resize->pitch;
-    for (int32_t i = 0; i < length; i += LANES) {
+    for (int32_t i = 0; i < length; i += TILE_WIDTH) {
         const float *row = start;
-        Lanes sums = {0};
+        Lanes sums[TILE] = {{0}};
         for (int32_t k = 0; k < count; k++) {
-            sums += weights[k * LANES] * load(row + i);
+            float weight = weights[k * LANES];
+            for (int j = 0; j < TILE; j++) sums[j] += weight * load(row + i + j * LANES);
             row += resize->pitch;
             if (row == end) row = resize->ring;
         }
-        store(resize->line + i, sums * scale);
+        for (int j = 0; j < TILE; j++) store(resize->line + i + j * LANES, sums[j] * scale);
     }
 }
 

@@ -35,6 +35,11 @@ ALWAYS_INLINE Lanes load(const float *x) { return *(const Lanes *)x; }
 ALWAYS_INLINE void store(float *x, Lanes lanes) { *(Lanes *)x = lanes; }
 ALWAYS_INLINE int32_t blocks_of(int32_t size) { return (size + LANES - 1) / LANES; }
 
+/* Vectors that are summed side by side, because each sum waits for its last addition. */
+#define TILE 4
+#define TILE_WIDTH (TILE * LANES)
+ALWAYS_INLINE int32_t tiles_of(int32_t size) { return (size + TILE_WIDTH - 1) / TILE_WIDTH; }
+
 /* 8-bit pixels anywhere in memory; strides are in bytes. Either planar (pixel_stride 1) or
  * interleaved (channel_stride 1, pixel_stride = channels). */
 typedef struct {
