@@ -21,7 +21,7 @@ def interleaved(image: Tensor) -> Tensor:
 
 
 def expected(
-    image: Tensor, window: tuple[int, ...], size: int, interpolation: Interpolation, flip: bool
+    image: Tensor, window: tuple[float, ...], size: int, interpolation: Interpolation, flip: bool
 ) -> Tensor:
     box = Box(*(torch.tensor([side]) for side in window))
     x = reference.crop_resize(image[None].float(), box, torch.tensor([flip]), size, interpolation)
@@ -35,12 +35,17 @@ def test_it_is_the_references_crop_rounded(data: st.DataObject) -> None:
     sides = [data.draw(st.integers(1, 130)) for _ in range(2)]
     lengths = [data.draw(st.integers(1, side)) for side in sides]
     starts = [data.draw(st.integers(0, a - b)) for a, b in zip(sides, lengths, strict=True)]
+    cut = data.draw(st.sampled_from([0, 0, 1 / 8, 1 / 2, 5 / 8]))  # off either end
+    cuts = [cut if length > 2 else 0 for length in lengths]
     size = data.draw(st.sampled_from([8, 15, 16, 17, 32, 60, 224]))
     interpolation: Interpolation = data.draw(st.sampled_from(["bilinear", "bicubic"]))
     flip = data.draw(st.booleans())
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     image = torch.randint(0, 256, (channels, *sides), generator=generator, dtype=torch.uint8)
-    window = (*starts, *lengths)
+    window = (
+        *(start + cut for start, cut in zip(starts, cuts, strict=True)),
+        *(length - 2 * cut for length, cut in zip(lengths, cuts, strict=True)),
+    )
     wanted = expected(image, window, size, interpolation, flip)
     for layout in (image, interleaved(image)):
         ours = crop_resize(layout, Window(*map(float, window)), size, interpolation, flip=flip)

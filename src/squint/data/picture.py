@@ -1,12 +1,29 @@
 """One image, of which only what is asked for is decoded."""
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from squint.data.decode import LEAST_SIDE, Raw, Unreadable, decode
 from squint.native import jpeg
+
+Reduction = Literal[1, 2, 4, 8]
+"""How many pixels of an image become one, along each axis."""
+
+
+class Part(NamedTuple):
+    """Some rows and columns of an image, maybe at a reduced scale."""
+
+    pixels: np.ndarray
+    """(height, width, c) uint8."""
+    top: int
+    """Rows of the reduced image above it; row y of these pixels stands for the image's rows from
+    reduction * (top + y) on."""
+    left: int
+    """Columns to the left of it, likewise."""
+    reduction: Reduction
 
 
 class Picture:
@@ -46,13 +63,26 @@ class Picture:
         Raises:
             Unreadable: With the reason.
         """
+        return self.part(top, left, height, width, 1).pixels
+
+    def part(self, top: int, left: int, height: int, width: int, reduction: Reduction) -> Part:
+        """What of the image covers a window, at 1/reduction of its scale or at its own.
+
+        At its own if the image is decoded at once: only JPEG files can be reduced on the way.
+        What a JPEG's blocks of 8 x 8 pixels hold is cut off at the lower resolution, per block.
+
+        Raises:
+            Unreadable: With the reason.
+        """
         if self._pixels is None:
             assert isinstance(self._raw, bytes), "only files are decoded later"
-            part = jpeg.window(self._raw, top, left, height, width, self._channels)
-            if part is not None:
-                return part
+            y, x = top // reduction, left // reduction
+            h, w = -(-(top + height) // reduction) - y, -(-(left + width) // reduction) - x
+            pixels = jpeg.window(self._raw, y, x, h, w, self._channels, reduction)
+            if pixels is not None:
+                return Part(pixels, y, x, reduction)
             self._pixels = decode(self._raw, self._channels)
-        return self._pixels[top : top + height, left : left + width]
+        return Part(self._pixels[top : top + height, left : left + width], top, left, 1)
 
 
 def _in_memory(raw: Raw) -> Raw:

@@ -1,4 +1,5 @@
-/* Windows of JPEG files: only the rows and columns that are asked for.
+/* Windows of JPEG files: only the rows and columns that are asked for, at a half, a quarter or an
+ * eighth of the scale if that is asked for too.
  *
  * Knows ordinary files only: 8-bit grey or YCbCr, baseline in one scan or progressive, upright,
  * whole. Everything else is refused with NOT_ORDINARY, as is whatever makes libjpeg complain;
@@ -15,6 +16,13 @@
 
 enum { NOT_ORDINARY = -1, ORIENTATION = 0x0112, MARGIN = 2 };
 
+/* More columns than were asked for, at most: margins, and the blocks of four that a part begins
+ * with. jpeg.py has the same number. */
+enum { SLACK = 2 * MARGIN + 32 };
+
+/* Of the functions and structures below; jpeg.py has the same number. */
+EXPORT int32_t squint_jpeg_interface(void) { return 2; }
+
 typedef struct {
     int32_t height, width, channels;
 } JpegSize;
@@ -22,6 +30,11 @@ typedef struct {
 typedef struct {
     int32_t top, left, height, width;
 } JpegWindow;
+
+/* Columns in memory, of which `first` is the first that was asked for. */
+typedef struct {
+    int32_t first, width;
+} JpegColumns;
 
 typedef struct {
     const uint8_t *at, *end;
@@ -151,27 +164,28 @@ static void give_up_on_warning(j_common_ptr decoder, int level) {
 static void say_nothing(j_common_ptr decoder) { (void)decoder; }
 
 static void decode(j_decompress_ptr decoder, const JpegWindow *window, int32_t channels,
-                   uint8_t *target) {
+                   uint8_t *target, JpegColumns *columns) {
     /* columns at the border of a decoded part lack a neighbour to smooth with: a margin */
     JDIMENSION left = window->left > MARGIN ? window->left - MARGIN : 0;
     JDIMENSION right = window->left + window->width + MARGIN;
     if (right > decoder->output_width) right = decoder->output_width;
     JDIMENSION width = right - left;
     if (width < decoder->output_width) jpeg_crop_scanline(decoder, &left, &width);
-    JSAMPROW row = decoder->mem->alloc_large((j_common_ptr)decoder, JPOOL_IMAGE,
-                                             (size_t)width * channels);
+    if (width > (JDIMENSION)window->width + SLACK) give_up((j_common_ptr)decoder);
+    *columns = (JpegColumns){window->left - (int32_t)left, (int32_t)width};
     if (window->top) jpeg_skip_scanlines(decoder, window->top);
-    size_t bytes = (size_t)window->width * channels;
     for (int32_t y = 0; y < window->height; y++) {
+        JSAMPROW row = target + (size_t)y * width * channels;
         if (jpeg_read_scanlines(decoder, &row, 1) != 1) give_up((j_common_ptr)decoder);
-        memcpy(target + y * bytes, row + (window->left - left) * channels, bytes);
     }
 }
 
-/* Decodes a window of a file that `squint_jpeg_size` accepted into (height, width, channels):
- * 0, or NOT_ORDINARY. */
+/* Decodes a window of a file that `squint_jpeg_size` accepted into (height, columns->width,
+ * channels); `target` has room for SLACK more columns than the window has. The window is one of the
+ * image at 1/reduction of its scale, 1, 2, 4 or 8. 0, or NOT_ORDINARY. */
 EXPORT int squint_jpeg_window(const uint8_t *data, int64_t bytes, const JpegWindow *window,
-                              int32_t channels, uint8_t *target) {
+                              int32_t channels, int32_t reduction, uint8_t *target,
+                              JpegColumns *columns) {
     struct jpeg_decompress_struct decoder;
     Errors errors;
     decoder.err = jpeg_std_error(&errors.base);
@@ -189,6 +203,8 @@ EXPORT int squint_jpeg_window(const uint8_t *data, int64_t bytes, const JpegWind
     if (!grey && (channels != 3 || decoder.jpeg_color_space != JCS_YCbCr))
         give_up((j_common_ptr)&decoder);
     decoder.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    decoder.scale_num = 1;
+    decoder.scale_denom = reduction;
     decoder.dct_method = JDCT_ISLOW;
     decoder.do_fancy_upsampling = TRUE;
     jpeg_start_decompress(&decoder);
@@ -196,7 +212,7 @@ EXPORT int squint_jpeg_window(const uint8_t *data, int64_t bytes, const JpegWind
         (int64_t)window->top + window->height > decoder.output_height ||
         (int64_t)window->left + window->width > decoder.output_width)
         give_up((j_common_ptr)&decoder);
-    decode(&decoder, window, channels, target);
+    decode(&decoder, window, channels, target, columns);
     jpeg_destroy_decompress(&decoder);
     return 0;
 }

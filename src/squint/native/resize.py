@@ -25,6 +25,7 @@ def crop_resize(
     interpolation: Literal["bilinear", "bicubic"],
     *,
     flip: bool = False,
+    out: UInt8[Tensor, "c {size} {size}"] | None = None,
 ) -> UInt8[Tensor, "c {size} {size}"]:
     """Cuts `window` out, resizes it to a square with antialiasing, flips it if asked.
 
@@ -37,13 +38,14 @@ def crop_resize(
         size: Side of the square in pixels.
         interpolation: The filter; it is widened when the window shrinks.
         flip: Whether the result runs from right to left.
+        out: Where to put it; anywhere in memory.
 
     Raises:
         RunError: The kernels were not built.
     """
     kernels = native.demand()
     source = pixels_of(image[None])
-    crop = image.new_empty(image.shape[0], size, size)
+    crop = image.new_empty(image.shape[0], size, size) if out is None else out
     target = native.Crop(crop.data_ptr(), *crop.stride())
     code = kernels.squint_crop_resize(
         ctypes.byref(source),

@@ -162,6 +162,10 @@ class ViewsConfig:
     """Subtracted per channel from pixels in 0..1; one number serves every channel."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Divides per channel after the mean is subtracted; one number serves every channel."""
+    exact: bool = True
+    """Decode JPEG files at their own scale. Off: at 1/2, 1/4 or 1/8 where both crops of an image
+    stay at least twice as large as their views, which saves time with photographs of several
+    megapixels and moves pixels by a fraction of a grey level."""
 
     def __post_init__(self) -> None:
         _check_size("views.size", self.size)

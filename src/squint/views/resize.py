@@ -6,7 +6,7 @@ without a loop over images, and the same code on every device.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from squint.shapes import Image
@@ -34,8 +34,8 @@ def crop_resize(
 
 
 def resize_weights(
-    start: Int[Tensor, " n"],
-    length: Int[Tensor, " n"],
+    start: Real[Tensor, " n"],
+    length: Real[Tensor, " n"],
     flip: Bool[Tensor, " n"] | None,
     side: int,
     size: int,
@@ -44,7 +44,8 @@ def resize_weights(
     """Weight of each of `side` source pixels in each of `size` target pixels; a target sums to 1.
 
     Args:
-        start: First source pixel of the window, per image.
+        start: First source pixel of the window, per image; fractions cut a pixel, which counts if
+            its centre is in the window.
         length: Source pixels in the window, per image.
         flip: Whether the target runs backwards, per image; None: never.
         side: Source pixels in the image, along this axis.

@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from squint import native, shapes
-from squint.data.picture import Picture
+from squint.data.picture import Part, Picture, Reduction
 from squint.native.resize import Window, crop_resize
 from squint.shapes import Pixels, Rows
-from squint.views.draw import draw, draw_box, draw_look
+from squint.views import resize as reference
+from squint.views.draw import Box, draw, draw_box, draw_look
 from squint.views.normalise import normalise
 from squint.views.paths import PathName, Square, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
@@ -28,6 +29,9 @@ WholeBox = tuple[int, int, int, int]
 
 Boxes = tuple[WholeBox, WholeBox]
 """Where the first and the second view of an image lie."""
+
+LEAST_SHRINK = 2
+"""Of what was decoded at a reduced scale, to the size of a view; see docs/views.md."""
 
 
 class TwoViews:
@@ -95,7 +99,7 @@ class TwoViews:
         """
         height, width = image.shape[1:]
         (boxes,) = self._boxes([index], epoch, [height], [width])
-        return self._cropped(image, boxes, (0, 0))
+        return self._cropped(Part(image.permute(1, 2, 0).numpy(), 0, 0, 1), boxes)
 
     @torch.no_grad()
     def boxes(
@@ -124,8 +128,9 @@ class TwoViews:
             (boxes,) = self.boxes([picture], [index], epoch)
         top, left = (min(box[side] for box in boxes) for side in (0, 1))
         bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
-        image = tensor_of(picture.window(top, left, bottom - top, right - left))
-        return self._cropped(image, boxes, (top, left))
+        reduction = 1 if self.config.exact else reduction_of(boxes, self.config.size)
+        part = picture.part(top, left, bottom - top, right - left, reduction)
+        return self._cropped(part, boxes)
 
     @torch.no_grad()
     def finish(
@@ -167,19 +172,32 @@ class TwoViews:
         views = drawn(self.config.first, 0), drawn(self.config.second, 1)
         return list(zip(*views, strict=True))
 
-    def _cropped(
-        self, image: UInt8[Tensor, "c h w"], boxes: Boxes, corner: tuple[int, int]
-    ) -> UInt8[Tensor, "2 c s s"]:
-        """Both crops out of an image, or out of the part of it that begins at `corner`."""
+    def _cropped(self, part: Part, boxes: Boxes) -> UInt8[Tensor, "2 c s s"]:
+        """Both crops out of an image, or out of a part of it."""
         compiled = self.path in ("auto", "native") and native.library() is not None
-        resize = _resize_compiled if compiled else _resize
+        crop = crop_resize if compiled else _crop_resize
+        image, size = tensor_of(part.pixels), self.config.size
+        crops = image.new_empty(2, len(image), size, size)
         views = (self.config.first, self.config.second)
-        crops = []
-        for (top, left, height, width), view in zip(boxes, views, strict=True):
-            top, left = top - corner[0], left - corner[1]
-            part = image[:, top : top + height, left : left + width]
-            crops.append(resize(part, self.config.size, view.crop.interpolation))
-        return torch.stack(crops)  # (2, c, s, s)
+        for box, view, out in zip(boxes, views, crops, strict=True):
+            crop(image, window_of(box, part), size, view.crop.interpolation, out=out)
+        return crops
+
+
+def reduction_of(boxes: Boxes, size: int) -> Reduction:
+    """The scale to decode both crops at: their sides keep `LEAST_SHRINK` times the views' size."""
+    shrink = min(side for box in boxes for side in box[2:]) / size
+    reductions: tuple[Reduction, ...] = (8, 4, 2)
+    for reduction in reductions:
+        if shrink >= LEAST_SHRINK * reduction:
+            return reduction
+    return 1
+
+
+def window_of(box: WholeBox, part: Part) -> Window:
+    """A box of an image, in pixels of a part of it."""
+    top, left, height, width = (side / part.reduction for side in box)
+    return Window(top - part.top, left - part.left, height, width)
 
 
 @dataclass(frozen=True)
@@ -256,11 +274,22 @@ def _resize(
     return torchvision.resize(pixels, [size, size], mode, antialias=True)
 
 
-def _resize_compiled(
-    pixels: UInt8[Tensor, "c h w"], size: int, interpolation: Interpolation
-) -> UInt8[Tensor, "c s s"]:
-    height, width = pixels.shape[-2:]
-    return crop_resize(pixels, Window(0.0, 0.0, float(height), float(width)), size, interpolation)
+def _crop_resize(
+    image: UInt8[Tensor, "c h w"],
+    window: Window,
+    size: int,
+    interpolation: Interpolation,
+    *,
+    out: UInt8[Tensor, "c s s"],
+) -> None:
+    """The compiled crop's stand-in: torchvision, which knows whole pixels, or the reference."""
+    if all(side.is_integer() for side in window):
+        top, left, height, width = map(int, window)
+        out.copy_(_resize(image[:, top : top + height, left : left + width], size, interpolation))
+        return
+    box = Box(*(torch.tensor([side]) for side in window))
+    x = reference.crop_resize(image[None].float(), box, torch.tensor([False]), size, interpolation)
+    out.copy_(x[0].round().clamp(0, 255))
 
 
 def _torchvision() -> Any:
