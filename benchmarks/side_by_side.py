@@ -71,6 +71,9 @@ def options(description: str | None, **more: object) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="time per comparison; default 60, quick 8")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; default 1")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/NAME.md")
+    parser.add_argument(
+        "--keep", action="store_true", help="with --write: leave the file's other tables standing"
+    )
     for name, default in more.items():
         kind = type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
@@ -159,7 +162,21 @@ def report(
     print(text)
     if chosen.write:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.md").write_text(text)
+        path = RESULTS / f"{name}.md"
+        path.write_text(_joined(path, name, tables) if chosen.keep else text)
+
+
+def _joined(path: Path, name: str, tables: Sequence[str]) -> str:
+    """The file's tables with the new ones in place of those of the same title, or after them.
+
+    Each table then says for itself where its figures come from.
+    """
+    old = path.read_text().split("\n## ")[1:] if path.exists() else []
+    kept = {title: rest for title, _, rest in (part.strip().partition("\n\n") for part in old)}
+    for part in tables:
+        title, _, rest = part.removeprefix("## ").partition("\n\n")
+        kept[title] = f"{machine()}\n\n{rest}"
+    return "\n\n".join([f"# {name}", *(f"## {title}\n\n{kept[title]}" for title in kept)]) + "\n"
 
 
 def table(section: Section) -> str:

@@ -1,11 +1,13 @@
 """How much of the encoder's own speed is left when views, loss, optimizer and log are added?
 
     python benchmarks/step.py [--recipes simclr@tiny,byol@tiny] [--data SRC] [--quick] [--write]
+    python benchmarks/step.py --recipes moco-v2@cifar --batch-size 256 --out step_resnet18 --write
 
 `bare` is the encoder's own passes for one batch on ready-made tensors, in the same precision,
 layout and number: forward and backward for what is trained, forward without a graph for what a
 target computes. `step` is everything a run does for a batch: order, pixels, views, method,
-backward, finite check, optimizer, target, log. A third case has ready-made views instead.
+backward, finite check, optimizer, target, log. A third case has ready-made views instead; --quick
+goes without it.
 """
 
 import argparse
@@ -22,7 +24,6 @@ from side_by_side import Case, Section
 from torch import Tensor
 
 from squint import methods, presets
-from squint.configs import MoCoConfig, SimCLRConfig
 from squint.data import open_source
 from squint.methods import Method
 from squint.recipe import Recipe
@@ -31,6 +32,7 @@ from squint.train.feed import Batch, Feed, prepare
 from squint.train.log import Log, Silent
 from squint.train.loop import Events, Plan, fit
 from squint.train.pretrain import optimizer_of
+from squint.train.roofline import passes, synchronise
 from squint.train.runtime import Runtime, start
 from squint.train.signals import Stop
 
@@ -56,16 +58,15 @@ def compare(name: str, options: argparse.Namespace) -> Section:
         readable = prepare(open_source(options.data, channels=recipe.encoder.in_channels), recipe)
         batches = Feed(readable, recipe, runtime).batches(0)
         ready = next(batches)
-        steps = (
-            training_step(recipe, runtime, itertools.repeat(ready), folder / "ready"),
-            training_step(recipe, runtime, batches, folder / "whole"),
-        )
+        whole = training_step(recipe, runtime, batches, folder / "whole")
         images = recipe.train.batch_size
         cases = [
             Case("bare", bare(recipe, runtime, ready), items=images),
-            Case("step on ready-made views", steps[0], items=images),
-            Case("step", steps[1], items=images),
+            Case("step", whole, items=images),
         ]
+        if not options.quick:
+            apart = training_step(recipe, runtime, itertools.repeat(ready), folder / "ready")
+            cases.insert(1, Case("step on ready-made views", apart, items=images))
         timings = side_by_side.measure(cases, seconds=options.seconds)
     title = f"{name}, batch {images}, {runtime.precision}, source images"
     return Section(title, timings, against="bare")
@@ -90,17 +91,6 @@ def bare(recipe: Recipe, runtime: Runtime, batch: Batch) -> Callable[[], None]:
         synchronise(runtime)
 
     return run
-
-
-def passes(recipe: Recipe, batch: Batch, runtime: Runtime) -> tuple[list[Tensor], list[Tensor]]:
-    """What goes through the encoder with a graph, and through the target without one."""
-    first, second = batch.views
-    if isinstance(recipe.method, SimCLRConfig):
-        both = torch.cat([first, second])
-        return [both.contiguous(memory_format=runtime.memory_format)], []
-    if isinstance(recipe.method, MoCoConfig) and not recipe.method.symmetric:
-        return [first], [second]
-    return [first, second], [first, second]
 
 
 def training_step(
@@ -135,12 +125,6 @@ def training_step(
         synchronise(runtime)
 
     return go
-
-
-def synchronise(runtime: Runtime) -> None:
-    """Wait for the device."""
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
