@@ -57,7 +57,7 @@ def test_modes_return_after_an_error(images):
 def test_bfloat16_is_near_but_not_equal(images):
     encoder = Tiny()
     exact = extract(encoder, [images], count=10, device="cpu")
-    lower = extract(encoder, [images], count=10, device="cpu", autocast=torch.bfloat16)
+    lower = extract(encoder, [images], count=10, device="cpu", precision="bfloat16")
     assert lower.dtype == torch.float32 and not torch.equal(exact, lower)
     torch.testing.assert_close(exact, lower, rtol=0.05, atol=0.05)
 

@@ -101,9 +101,9 @@ def test_errors():
     x, y = classes(1, 30)
     with pytest.raises(DataError, match="The test split has no labels"):
         linear_probe(x, y, x, None)
-    with pytest.raises(DataError, match="All 30 train images are of class 1"):
+    with pytest.raises(DataError, match="All 30 train images are of one class"):
         linear_probe(x, torch.ones_like(y), x, y)
-    with pytest.raises(DataError, match=r"1 classes of the test split never occur in train \(2\)"):
+    with pytest.raises(DataError, match=r"1 of 1 classes of the test images never occur .* \(2\)"):
         linear_probe(x, y % 2, x, torch.full_like(y, 2))
     with pytest.raises(DataError, match="can be held out"):
         linear_probe(x[:3], torch.arange(3), x[:3], torch.arange(3))

@@ -32,9 +32,11 @@ from squint.evaluate.inputs import (
     labelled,
     seen_features,
 )
+from squint.evaluate.labels import check_classes
 from squint.evaluate.options import Options
 from squint.evaluate.subject import Subject
 from squint.interop.encoder import PretrainedEncoder, build
+from squint.precision import Precision, choose_precision
 from squint.runs import Run
 from squint.views.recipes import ViewsConfig
 
@@ -58,6 +60,7 @@ class Bench:
         self.options = options
         self.parts: Halves = halves(images)
         self.classes = len(images.classes)
+        self.precision: Precision = choose_precision(options.features.precision, device)
         self._made: dict[object, Any] = {}
 
     @property
@@ -85,8 +88,9 @@ class Bench:
         return self.subject.run
 
     def module(self, which: Which) -> nn.Module:
-        """The encoder under test itself, or a fresh one of its architecture."""
-        return self.encoder.encoder if which == "trained" else self.once("fresh", self.fresh)
+        """The encoder under test itself, or a fresh one of its architecture; channels last."""
+        module = self.encoder.encoder if which == "trained" else self.once("fresh", self.fresh)
+        return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def fresh(self) -> nn.Module:
         """A new encoder of the architecture, weights drawn under seed 0."""
@@ -100,29 +104,34 @@ class Bench:
         return ("trained", "random") if self.subject.trained else ("trained",)
 
     def features(self, which: Which = "trained") -> tuple[Labelled, Labelled]:
-        """Features of the evaluation view of the train and test part, with their labels."""
+        """Features of the evaluation view of the train and test part, with their labels.
+
+        Raises:
+            DataError: there are no labels, or nothing can be learned from them.
+        """
         for part in self.parts[:2]:
             check_labels(part)
-        train, test = self.seen(which)
-        return labelled(train), labelled(test)
+        train, test = map(labelled, self.seen(which))
+        check_classes(train.labels.numpy(), test.labels.numpy(), self.images.classes)
+        return train, test
 
     def seen(self, which: Which = "trained") -> tuple[Seen, Seen]:
         """Features of the evaluation view of the train and test part, with or without labels."""
 
         def made() -> tuple[Seen, Seen]:
             module = self.module(which)
-            train, test = (
-                seen_features(module, part, self.views, device=self.device)
-                for part in self.parts[:2]
-            )
-            return train, test
+            return self._seen(module, self.parts.train), self._seen(module, self.parts.test)
 
         return self.once(("features", which), made)
 
     def seen_all(self) -> Seen:
         """Features of the evaluation view of every image of the source, whatever its split."""
-        module = self.module("trained")
-        return seen_features(module, self.images, self.views, device=self.device)
+        return self._seen(self.module("trained"), self.images)
+
+    def _seen(self, module: nn.Module, images: Images) -> Seen:
+        return seen_features(
+            module, images, self.views, device=self.device, precision=self.precision
+        )
 
     def once(self, key: object, make: Callable[[], Value]) -> Value:
         """What `make` gives, made at the first call with this key and kept."""
@@ -130,8 +139,30 @@ class Bench:
             self._made[key] = make()
         return self._made[key]
 
-    def entry(self, values: Mapping[str, float], protocol: str, **more: Any) -> Entry:
-        """An entry of the measured kinds; the protocol is completed by how the data was split."""
+    def entry(
+        self, values: Mapping[str, float], protocol: str, *, own_view: bool = True, **more: Any
+    ) -> Entry:
+        """An entry of the measured kinds; the protocol is completed by how the data was split.
+
+        Args:
+            values: by kind.
+            protocol: all else that decides the number.
+            own_view: whether it is of the encoder's evaluation view, which is then described.
+            **more: whatever else the number follows from.
+        """
         random = {"random": values["random"]} if "random" in values else {}
-        said = f"{protocol}; {self.parts.note}"
+        view = f"; {self._view_said()}" if own_view else ""
+        said = f"{protocol}{view}; {self.parts.note}"
         return {"value": values["trained"], **random, "protocol": said, **more}
+
+    def _view_said(self) -> str:
+        """The evaluation view in words."""
+        view = self.views.evaluation
+        mean, std = (
+            ", ".join(f"{x:g}" for x in numbers) for numbers in (self.views.mean, self.views.std)
+        )
+        return (
+            f"evaluation view: {view.size} px, central square of {100 * view.crop:g} % of the "
+            f"shorter side, {view.interpolation}, less ({mean}) over ({std}), features of it in "
+            f"{self.precision}"
+        )

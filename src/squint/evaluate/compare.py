@@ -23,6 +23,7 @@ def measured(bench: Bench) -> dict[str, Any]:
         rows["this encoder"] = bench.features()
     table: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, float]] = {}
+    draws: dict[str, dict[str, list[float]]] = {}
     for title, (train, test) in rows.items():
         found = {
             f"{share:.0%} labels": few_label_top1(
@@ -32,22 +33,36 @@ def measured(bench: Bench) -> dict[str, Any]:
         }
         table[title] = {column: spread.mean for column, spread in found.items()}
         intervals[title] = {column: spread.interval for column, spread in found.items()}
+        draws[title] = {column: list(spread.draws) for column, spread in found.items()}
     protocol = (
         f"linear probes at 1, 10 and 100 % of the labels of {len(rows['random init'][0].labels)} "
         f"train images, class-balanced, mean of {options.draws} draws (seed {options.seed}; 100 % "
         "has one), each encoder in its own input and normalisation, frozen; value: this encoder "
         "at 10 %"
     )
-    best = table[next(reversed(table))]
-    entry = bench.entry({"trained": best["10% labels"]}, protocol, table=table)
-    return {"compare_linear_top1": entry | {"intervals": intervals}}
+    last = next(reversed(table))
+    entry = bench.entry(
+        {"trained": table[last]["10% labels"]},
+        protocol,
+        interval=intervals[last]["10% labels"],
+        table=table,
+        intervals=intervals,
+        draws=draws,
+    )
+    return {"compare_linear_top1": entry}
 
 
 def _features(bench: Bench, target: str) -> tuple[Labelled, Labelled]:
     """Features of the train and test part by another encoder, in its own input."""
     other = open_subject(target, SubjectOptions(encoder=bench.options.compare.encoder))
     train, test = (
-        labelled_features(other.encoder.encoder, part, other.encoder.views, device=bench.device)
+        labelled_features(
+            other.encoder.encoder,
+            part,
+            other.encoder.views,
+            device=bench.device,
+            precision=bench.precision,
+        )
         for part in bench.parts[:2]
     )
     return train, test

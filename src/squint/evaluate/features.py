@@ -8,6 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from squint.errors import DataError, RunError
+from squint.precision import Precision
+
+_PIXELS = 1 << 16
+_LEAST_PIECE = 8
 
 
 def extract(
@@ -16,7 +20,7 @@ def extract(
     *,
     count: int,
     device: torch.device | str,
-    autocast: torch.dtype = torch.float32,
+    precision: Precision = "float32",
 ) -> Float[Tensor, "k f"]:
     """Features of `count` images, float32 on the CPU, in the order of the batches.
 
@@ -28,8 +32,8 @@ def extract(
         batches: normalised images (n, c, h, w), count in all.
         count: images.
         device: where the encoder runs.
-        autocast: bfloat16 or float16 run the encoder in that precision where torch deems it
-            safe; float32 leaves precision alone.
+        precision: bfloat16 runs the encoder in it where torch deems it safe; float32 leaves
+            precision alone.
 
     Raises:
         DataError: there are more or fewer images than count, or none.
@@ -41,13 +45,14 @@ def extract(
     done = 0
     with evaluation_mode(encoder):
         for images in batches:
-            features = _forward(encoder, images, device, autocast)
-            if not done:
-                result = torch.empty(count, features.shape[1])
-            if done + len(features) > count:
-                raise DataError(f"More than the {count} images announced came to be evaluated.")
-            result[done : done + len(features)] = features
-            done += len(features)
+            for piece in images.split(_pieces(images, device)):
+                features = _forward(encoder, piece, device, precision)
+                if not done:
+                    result = torch.empty(count, features.shape[1])
+                if done + len(features) > count:
+                    raise DataError(f"More than the {count} images announced came to be evaluated.")
+                result[done : done + len(features)] = features
+                done += len(features)
     if done != count or not count:
         raise DataError(
             f"{done} images came to be evaluated, {count} were announced; both must be equal and "
@@ -57,12 +62,19 @@ def extract(
     return result
 
 
+def _pieces(images: Tensor, device: torch.device) -> int:
+    """Images that go through the encoder at once: on a CPU what its caches hold well."""
+    if device.type != "cpu":
+        return len(images)
+    return max(_LEAST_PIECE, _PIXELS // (images.shape[2] * images.shape[3]))
+
+
 def _forward(
-    encoder: nn.Module, images: Tensor, device: torch.device, autocast: torch.dtype
+    encoder: nn.Module, images: Tensor, device: torch.device, precision: Precision
 ) -> Tensor:
     images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    lower = autocast != torch.float32
-    with torch.inference_mode(), torch.autocast(device.type, autocast, enabled=lower):
+    lower = precision == "bfloat16"
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=lower):
         return encoder(images).float()  # (n, f)
 
 

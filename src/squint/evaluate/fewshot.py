@@ -62,12 +62,12 @@ def _entry(bench: Bench, amount: float | int) -> dict[str, Any]:
         f"{100 * _HELD_OUT:g} % of them held out to choose (strength {ONE_SHOT_STRENGTH:g} where a "
         "class has one image), evaluation view, last weights"
     )
-    trained = spreads["trained"]
+    draws = {which: list(spread.draws) for which, spread in spreads.items()}
     return bench.entry(
         {which: spread.mean for which, spread in spreads.items()},
         protocol,
-        interval=trained.interval,
-        draws=list(trained.draws),
+        interval=spreads["trained"].interval,
+        draws=draws,
     )
 
 

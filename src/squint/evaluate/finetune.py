@@ -9,7 +9,8 @@
 simclr: Chen et al. 2020, appendix B.5 (batch 4096, lr 0.8; 60 epochs for 1 %, 30 for 10 %). byol:
 Grill et al. 2020, appendix C.1 (batch 1024); # differs from it: 30 epochs only, not also 50. That
 byol's rates are per 256 images and that both end at 0 along a cosine is from their released code.
-Random crops and flips; the classifier starts at 0; no gradient clipping, no dropout.
+Random crops and flips; the classifier starts at 0 (# differs from byol, where it is drawn with
+deviation 1 / sqrt(f)); no gradient clipping, no dropout.
 """
 
 import copy
@@ -29,6 +30,7 @@ from squint.evaluate.augment import Crops
 from squint.evaluate.bench import Bench
 from squint.evaluate.fewshot import subset
 from squint.evaluate.inputs import check_labels, labelled_features
+from squint.evaluate.labels import check_classes
 from squint.evaluate.linear import share_right, stratified_split
 from squint.evaluate.options import FinetuneOptions
 from squint.views.recipes import ViewsConfig
@@ -76,9 +78,11 @@ def measured(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for share in options.labels:
         setting = setting_of(options, share)
-        check_labels(bench.parts.train)
-        labels = bench.parts.train.labels
-        assert labels is not None, "checked above"
+        for part in bench.parts[:2]:
+            check_labels(part)
+        labels, truth = bench.parts.train.labels, bench.parts.test.labels
+        assert labels is not None and truth is not None, "checked above"
+        check_classes(labels, truth, bench.images.classes)
         train = bench.parts.train.select(subset(labels, share, seed=options.seed, draw=0))
         lr = _best_lr(bench, train, setting)
         model = fit(bench.encoder.encoder, train, bench.views, setting, lr, bench.device)

@@ -51,7 +51,9 @@ def measured(bench: Bench) -> dict[str, Any]:
     )
     entries = {
         f"fitted_{name}": bench.entry(
-            {which: getattr(parts[which]["held_out"], name) for which in bench.kinds}, protocol
+            {which: getattr(parts[which]["held_out"], name) for which in bench.kinds},
+            protocol,
+            own_view=False,
         )
         for name in ("rate_nats", "info_nats", "info_cap_nats")
     }

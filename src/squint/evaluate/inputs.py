@@ -14,6 +14,7 @@ from squint.data.picture import Picture
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
+from squint.precision import Precision
 from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
@@ -42,14 +43,13 @@ def halves(images: Images) -> Halves:
     """The source's own train and test splits, or a random fifth of all images as the test part."""
     tests = [name for name in _TEST_SPLITS if name in images.splits]
     if "train" in images.splits and tests:
-        return Halves(
-            images.split("train"), images.split(tests[0]), f"test on the {tests[0]} split"
-        )
+        train, test = images.split("train"), images.split(tests[0])
+        return Halves(train, test, f"test on the {tests[0]} split, {len(test)} images")
     shuffled = order(0, 0, len(images))
     cut = max(1, round(HELD_OUT * len(images)))
     note = (
-        f"test on {HELD_OUT:.0%} of the images chosen at random; the source has no train and test "
-        "splits, so pretraining may have seen them, without labels"
+        f"test on {cut} of the images, {HELD_OUT:.0%} chosen at random (seed 0); the source has no "
+        "train and test splits, so pretraining may have seen them, without labels"
     )
     return Halves(images.select(shuffled[cut:]), images.select(shuffled[:cut]), note)
 
@@ -75,6 +75,7 @@ def labelled_features(
     *,
     device: torch.device,
     limit: int | None = None,
+    precision: Precision = "float32",
 ) -> Labelled:
     """Features of the evaluation view of every image, or of at most `limit` chosen at random.
 
@@ -82,7 +83,7 @@ def labelled_features(
         DataError: the images have no labels, or too many can't be read.
     """
     check_labels(images)
-    seen = seen_features(encoder, images, views, device=device, limit=limit)
+    seen = seen_features(encoder, images, views, device=device, limit=limit, precision=precision)
     return labelled(seen)
 
 
@@ -113,6 +114,7 @@ def seen_features(
     *,
     device: torch.device,
     limit: int | None = None,
+    precision: Precision = "float32",
 ) -> Seen:
     """As `labelled_features`, for images with or without labels.
 
@@ -133,7 +135,9 @@ def seen_features(
             readable[rows] = good
             yield views_of_images
 
-    features = extract(encoder, batches(), count=len(stock.images), device=device)
+    features = extract(
+        encoder, batches(), count=len(stock.images), device=device, precision=precision
+    )
     if readable.all():
         return Seen(features, stock.images)
     return Seen(features[readable], stock.images.select(readable.numpy().nonzero()[0]))

@@ -1,5 +1,7 @@
 """Labels as every protocol that compares predictions with them needs them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -37,6 +39,34 @@ def require(labels: Labels, *, images: int, what: str) -> Int[Tensor, " rows"]:
             "least one image is needed. Evaluate on the labelled images only."
         )
     return known
+
+
+def check_classes(train: np.ndarray, test: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Refuse labels that nothing can be learned from.
+
+    Args:
+        train: classes of the images to learn from.
+        test: classes of the images to be named.
+        names: of the classes, for messages.
+
+    Raises:
+        DataError: train has one class only, or lacks a class of test.
+    """
+    classes = np.unique(train)
+    known = [names[label] if len(names) else str(label) for label in range(int(test.max()) + 1)]
+    if len(classes) < 2:
+        raise DataError(
+            f"All {len(train)} train images are of one class: a classifier needs at least two. "
+            "Check the class folders of the train split."
+        )
+    missing = np.setdiff1d(test, classes)
+    if len(missing):
+        shown = ", ".join(known[label] for label in missing[:10])
+        raise DataError(
+            f"{len(missing)} of {len(np.unique(test))} classes of the test images never occur "
+            f"among the train images ({shown}): no classifier can name them. Use the same classes "
+            "in both splits or, without splits, give several images of every class."
+        )
 
 
 def _capital(text: str) -> str:

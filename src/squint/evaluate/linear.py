@@ -18,7 +18,7 @@ from torch import Tensor
 from squint.errors import DataError, RecipeError
 from squint.evaluate import logistic
 from squint.evaluate.bench import Bench, Which
-from squint.evaluate.labels import Labels, require
+from squint.evaluate.labels import Labels, check_classes, require
 from squint.evaluate.options import LINEAR_STRENGTHS
 
 STRENGTHS = LINEAR_STRENGTHS
@@ -110,7 +110,7 @@ def linear_probe(
     _check_settings(strengths, held_out)
     y = require(train_labels, images=len(train_features), what="the train split").numpy()
     y_test = require(test_labels, images=len(test_features), what="the test split").numpy()
-    _check_classes(y, y_test)
+    check_classes(y, y_test)
     fit_rows, held_rows = stratified_split(y, share=held_out, seed=seed)
     if len(strengths) > 1 and not len(held_rows):
         raise DataError(
@@ -245,20 +245,4 @@ def _check_settings(strengths: Sequence[float], held_out: float) -> None:
     if not 0 < held_out < 1:
         raise RecipeError(
             f"held_out={held_out} must be a share of train, above 0 and below 1, usually 0.1."
-        )
-
-
-def _check_classes(train: np.ndarray, test: np.ndarray) -> None:
-    classes = np.unique(train)
-    if len(classes) < 2:
-        raise DataError(
-            f"All {len(train)} train images are of class {classes[0]}: a classifier needs at least "
-            "two classes. Check the class folders of the train split."
-        )
-    missing = np.setdiff1d(test, classes)
-    if len(missing):
-        shown = ", ".join(str(label) for label in missing[:10])
-        raise DataError(
-            f"{len(missing)} classes of the test split never occur in train ({shown}): no "
-            "classifier can name them. Use the same classes in both splits."
         )

@@ -35,6 +35,14 @@ LINEAR_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FeaturesOptions:
+    """Features of the evaluation view, which most protocols share."""
+
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the encoder's products; auto is bfloat16 where the device has it in hardware."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KNNOptions:
     """Weighted k-nearest-neighbour vote."""
 
@@ -285,6 +293,7 @@ class SubjectOptions:
 class Options:
     """Settings of all protocols."""
 
+    features: FeaturesOptions = field(default_factory=FeaturesOptions)
     knn: KNNOptions = field(default_factory=KNNOptions)
     fitted: FittedOptions = field(default_factory=FittedOptions)
     nuisance: NuisanceOptions = field(default_factory=NuisanceOptions)

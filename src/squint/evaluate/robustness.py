@@ -56,7 +56,9 @@ def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Error
         for which in bench.kinds:
             probe = probe_of(bench, which)
             module = bench.module(which)
-            features = extract(module, [images], count=len(images), device=bench.device)
+            features = extract(
+                module, [images], count=len(images), device=bench.device, precision=bench.precision
+            )
             guess = (features @ probe.weight.T + probe.bias).argmax(dim=1)
             wrong[which, name, severity] += int((guess != labels).sum())
     errors: dict[str, Errors] = {which: {} for which in bench.kinds}
@@ -88,7 +90,7 @@ def _entries(bench: Bench, errors: Mapping[str, Errors], protocol: str) -> dict[
         value = mean_over_baseline(errors["trained"], base, relative=relative)
         if value is not None:
             said = f"{key} over {who}; {protocol}"
-            entries[key] = {"value": value, "protocol": said, "baseline": dict(base)}
+            entries[key] = bench.entry({"trained": value}, said, baseline=dict(base))
     return entries
 
 

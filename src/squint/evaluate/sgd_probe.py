@@ -10,7 +10,7 @@ No weight decay. moco: He et al. 2020, released main_lincls.py (batch 256, class
 simclr: Chen et al. 2020, appendix B.6 (batch 4096, lr 1.6), classifier from 0 as in the released
 README; byol: Grill et al. 2020, appendix C.1 (batch 1024), learning rates 0.4, 0.3, 0.2, 0.1, 0.05,
 per 256 images along a cosine as in the released schedules.py, # differs from it: chosen on a
-held-out tenth of train, not on 10,009 images.
+held-out tenth of train, not on 10,009 images; classifier from 0, not of deviation 1 / sqrt(f).
 
 # differs from MoCo's code: the last epoch counts, not the best on test.
 # differs from the papers unless `augment`: features of one view are used in every epoch.
@@ -99,7 +99,13 @@ def _epochs(
     def seen(epoch: int) -> Tensor:
         rows = torch.arange(len(crops)).split(BATCH)
         batches = (crops.batch(part, epoch) for part in rows)
-        return extract(bench.module(which), batches, count=len(crops), device=bench.device)
+        return extract(
+            bench.module(which),
+            batches,
+            count=len(crops),
+            device=bench.device,
+            precision=bench.precision,
+        )
 
     return seen, crops.labels
 

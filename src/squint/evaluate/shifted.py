@@ -83,6 +83,7 @@ def _top1(bench: Bench, which: Any, test: ShiftedSet) -> float:
         bench.views,
         device=bench.device,
         limit=bench.options.shifted.images or None,
+        precision=bench.precision,
     )
     logits = (features @ probe.weight.T + probe.bias).masked_fill(~test.allowed, -torch.inf)
     answer = logits.argmax(dim=1)

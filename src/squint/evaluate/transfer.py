@@ -39,7 +39,9 @@ def measured(bench: Bench) -> dict[str, Any]:
     said = ""
     for which in bench.kinds:
         module = bench.module(which)
-        train = labelled_features(module, train_images, bench.views, device=bench.device)
+        train = labelled_features(
+            module, train_images, bench.views, device=bench.device, precision=bench.precision
+        )
         test = bench.features(which)[1]
         knn[which] = knn_top1(
             *train,

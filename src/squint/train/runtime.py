@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,9 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from squint.configs import TrainConfig
 from squint.errors import RecipeError, RunError
 from squint.nn.norm import sync_batch_norm
+from squint.precision import Precision, choose_precision
 from squint.train import memory
-
-Precision = Literal["float32", "bfloat16"]
 
 _WITHOUT_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers"  # torch 2.15 renamed it
@@ -177,21 +176,6 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision asked for; auto is bfloat16 where the device multiplies it in hardware.
-
-    Emulated bfloat16 is no gain but a loss: on a CPU with AVX2 alone it is some hundred times
-    slower than float32.
-    """
-    if name == "float32" or name == "bfloat16":
-        return name
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
-    return "bfloat16" if fast else "float32"
-
-
 def seed_everything(seed: int, step: int, piece: int = 0) -> None:
     """Seed torch's default generators as a function of its arguments, alike on every rank.
 
@@ -207,11 +191,3 @@ def seed_everything(seed: int, step: int, piece: int = 0) -> None:
 @functools.cache
 def _accelerated() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    probes: list[Any] = [
-        getattr(torch.cpu, name, None)
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ]
-    return any(probe() for probe in probes if probe is not None)
