@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from squint import codec
 from squint.configs import CEBConfig, EncoderConfig, OptimConfig, ProjectorConfig, TrainConfig
-from squint.views.recipes import View
+from squint.views.recipes import View, ViewsConfig
 
 ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
     {
         EncoderConfig: {"zero_init_residual": True, "init": "simclr", "freeze_patch": True},
         ProjectorConfig: {"bias": False, "output_bias": False, "hidden_norm": True},
         View: {"gray_before_jitter": False},
+        ViewsConfig: {"exact": True},
         OptimConfig: {"lars_form": "simclr", "trust_coefficient": 1e-3, "decay_epochs": ()},
         TrainConfig: {"micro_batch_size": "off", "views_path": "auto", "compile": "off"},
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
