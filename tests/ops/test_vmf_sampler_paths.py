@@ -1,6 +1,10 @@
 """The native sampler against the torch reference from the same key, and who is taken when."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -162,8 +166,20 @@ def test_kernels_are_taken_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> 
     mu = _units(4, 6)
     assert taken(mu, "auto") and taken(mu.bfloat16(), "auto")
     assert not taken(mu.double(), "auto") and not taken(mu, "reference")
-    with pytest.raises(RunError, match=r"float64 on\s+cpu"):
+    with pytest.raises(RunError, match=r"these are torch\.float64 on cpu\. Take path='auto'"):
         vmf.sample(mu.double(), 1.0, path="native")
+    with pytest.raises(RunError, match=r"runs on CUDA, the codes lie on cpu\. Take path='auto'"):
+        vmf.sample(mu, 1.0, path="triton")
+
+
+@needs_kernels
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    mu = _units(4, 6).requires_grad_()
+    plain = (vmf.sample(mu, 2.0, path="reference") ** 3).sum()
+    (first,) = torch.autograd.grad(plain, mu, create_graph=True)
+    assert torch.autograd.grad(first.sum(), mu)[0].abs().max() > 0
+    with pytest.raises(RunError, match=r"no second derivative.* Pass path='reference'"):
+        torch.autograd.grad((vmf.sample(mu, 2.0) ** 3).sum(), mu, create_graph=True)
 
 
 def test_without_kernels_the_reference_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,3 +188,54 @@ def test_without_kernels_the_reference_draws(monkeypatch: pytest.MonkeyPatch) ->
     assert torch.equal(vmf.sample(_units(4, 6), 1.0, noise=_noise(0)), expected)
     with pytest.raises(RunError, match="install a C compiler"):
         vmf.sample(_units(4, 6), 1.0, path="native")
+
+
+_TRITON = """
+import torch
+from squint.ops import philox, philox_triton, vmf
+key, nought = torch.tensor(-1234567890123456789), torch.zeros(1, 1, dtype=torch.int64)
+row, column = torch.arange(37)[:, None] + 2**32 - 37, torch.arange(50)
+for counters in (
+    (row, column, nought + 1, nought),
+    (column, 3 * column, column + 7, nought[0]),
+    (row[:0], column, nought, nought),
+):
+    both = zip(philox_triton.words(key, *counters), philox.words(key, *counters), strict=True)
+    assert all(torch.equal(ours, exact) for ours, exact in both)
+mu, noise = torch.nn.functional.normalize(torch.randn(9, 20), dim=1), vmf.draw(first=5)
+codes = [vmf.sample(mu, 30.0, noise=noise, path=path) for path in ("triton", "reference")]
+assert torch.equal(*codes)
+print("equal")
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_the_triton_kernel_gives_the_references_words_in_triton_s_interpreter() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TRITON],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.gpu
+def test_codes_on_the_device_are_those_of_the_cpu() -> None:
+    mu, noise = _units(300, 128), _noise(8, first=3)
+    exact = vmf.sample(mu.double(), 1024.0, noise=noise)
+    there = noise._replace(key=noise.key.cuda())
+    for path in ("auto", "triton", "reference"):
+        z = vmf.sample(mu.cuda(), 1024.0, noise=there, path=path)
+        torch.testing.assert_close(z.cpu().double(), exact, rtol=0, atol=4e-6)
+
+
+@pytest.mark.gpu
+def test_drawing_on_the_device_waits_for_nothing() -> None:
+    mu = _units(300, 128).cuda()
+    vmf.sample(mu, 1024.0)  # the trial of the kernel
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        vmf.sample(mu, 1024.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

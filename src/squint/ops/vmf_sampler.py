@@ -13,18 +13,17 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from squint import native
 from squint.errors import RecipeError, RunError
 from squint.native import vmf as kernels
-from squint.ops import vmf_variates
+from squint.ops import philox, philox_triton, vmf_variates
 from squint.ops.precision import at_least_float32
 from squint.ops.vmf_cosine_gradient import cosine_and_sine
 from squint.ops.vmf_normalizer import check_law
 from squint.ops.vmf_variates import Noise
 
-Path = Literal["auto", "native", "reference"]
+Path = Literal["auto", "native", "triton", "reference"]
 
 
 def draw(
@@ -64,9 +63,10 @@ def sample(
         kappa: Concentration, >= 0; one for all rows or one per row.
         generator: Draws the noise; default: the device's own generator.
         noise: Use this noise instead of drawing: the result is then a function of its inputs.
-        path: native, compiled C for float32 on a CPU, differentiable once; or reference, in torch.
-            auto takes the kernels where they serve, and the reference while torch.compile traces.
-            Both give the same numbers to within rounding.
+        path: native, compiled C for float32 on a CPU, differentiable once; reference, in torch; or
+            triton, the reference with its random words from a kernel on CUDA. auto takes the
+            fastest, and the reference while torch.compile traces. All give the same numbers to
+            within rounding.
 
     Raises:
         RecipeError: Both `generator` and `noise`, or a law that `check_law` refuses.
@@ -79,14 +79,16 @@ def sample(
         noise = draw(generator=generator, device=mu.device)
     elif generator is not None:
         raise RecipeError("sample() got noise and a generator: give one of the two.")
-    if _is_native(path, mu):
+    path = _path(path, mu)
+    if path == "native":
         source = kernels.Source(int(noise.key), noise.first)
         concentration = torch.as_tensor(kappa, dtype=torch.float64, device="cpu").detach()
         gap = kernels.gaps(source, concentration.reshape(-1), n, dim)
         return _Placed.apply(mu, *_cosine_and_sine(kappa, gap, mu), source)  # pyright: ignore[reportReturnType]
-    gap = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
+    words = philox_triton.words if path == "triton" else philox.words
+    gap = vmf_variates.gaps(vmf_variates.proposals(noise, n, words), kappa, dim)
     cosine, sine = _cosine_and_sine(kappa, gap, mu)
-    away = sine[:, None] * vmf_variates.directions(noise, n, dim, mu.dtype)
+    away = sine[:, None] * vmf_variates.directions(noise, n, dim, mu.dtype, words)
     return reflect(torch.cat((cosine[:, None], away), dim=1), mu)
 
 
@@ -104,17 +106,32 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
     return F.normalize(base - 2 * (base * u).sum(dim=1, keepdim=True) * u, dim=1)
 
 
-def _is_native(path: Path, mu: Tensor) -> bool:
-    """Whether the kernels draw; decided here and nowhere else."""
-    serves = mu.device.type == "cpu" and mu.dtype == torch.float32
-    if path == "auto":
-        return not torch.compiler.is_compiling() and serves and native.library() is not None
-    if path == "native" and not serves:
+def _path(wanted: Path, mu: Tensor) -> Path:
+    """The one place that picks who draws."""
+    if wanted == "reference" or (wanted == "auto" and torch.compiler.is_compiling()):
+        return "reference"
+    if wanted == "native" or (wanted == "auto" and _suits_kernels(mu) and native.library()):
+        return _native(mu)
+    if wanted == "triton" or mu.device.type == "cuda":
+        why = philox_triton.missing(mu.device)
+        if why and wanted == "triton":
+            raise RunError(f"path='triton' can't be taken: {why}. Take path='auto'.")
+        return "reference" if why else "triton"
+    return "reference"
+
+
+def _suits_kernels(mu: Tensor) -> bool:
+    return mu.device.type == "cpu" and mu.dtype == torch.float32
+
+
+def _native(mu: Tensor) -> Path:
+    if not _suits_kernels(mu):
         raise RunError(
             f"path='native' draws float32 codes in the CPU's memory, these are {mu.dtype} on "
-            f"{mu.device}. Use path='auto' or 'reference'."
+            f"{mu.device}. Take path='auto'."
         )
-    return path == "native"
+    native.demand()
+    return "native"
 
 
 def _cosine_and_sine(kappa: float | Tensor, gap: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,10 +160,14 @@ class _Placed(torch.autograd.Function):
         return z
 
     @staticmethod
-    @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # it is in a backward pass only with create_graph=True
+            raise RunError(
+                "Codes were asked for a gradient with create_graph=True, and the native sampler "
+                "has no second derivative. Pass path='reference' to vmf.sample."
+            )
         (grad,), (mu, z) = grad_outputs, ctx.saved_tensors
         by_mu, by_cosine, by_sine, _ = ctx.needs_input_grad
         zeros = grad.new_zeros(len(mu))
