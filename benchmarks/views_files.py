@@ -8,32 +8,36 @@ Libraries differ a little in how they jitter and blur; each decodes with what it
 `per second` counts source images. Without a folder the files are made up.
 
 `decode and crop` is what a loader worker does for a device that makes the rest; `complete` is all
-of it. `packed` reads the same images out of a copy made by `squint pack`.
+of it. `packed` reads the same images out of a copy made by `squint pack`. Further tables: how our
+time grows with the size and the number of views, and what a reduced scale (`views.exact` off)
+saves with photographs of 12 megapixels, put together from the same images.
 """
-
-# pyright: reportMissingImports=false
-# what is compared with need not be installed
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import side_by_side
 import torch
 from PIL import Image
-from side_by_side import Case, Section
+from side_by_side import Case, Section, Timing
+from views_files_peers import albumentations, dali, kornia, lightly, torchvision
 from views_small import Late
 
 from squint.data import open_source
 from squint.data.copy import copy
 from squint.data.picture import Picture
+from squint.native.resize import crop_resize
 from squint.views import TwoViews
-from squint.views.recipes import IMAGENET_MEAN, IMAGENET_STD, simclr_224
+from squint.views.recipes import simclr_224
+from squint.views.two_views import tensor_of, window_of
 
 SIZE = 224
+SIZES = (32, 64, 96, 160, 224)
+COUNTS = (1, 2, 4, 8)
 VIEWS = TwoViews(simclr_224(), seed=0)
 
 
@@ -59,7 +63,46 @@ def main() -> None:
     timings = side_by_side.measure(cases, seconds=chosen.seconds)
     what = "files" if chosen.files else "made-up files"
     title = f"{SIZE} px, {len(raws)} {what} of {kilobytes(raws)} kB (packed {kilobytes(small)} kB)"
-    side_by_side.report("views_files", [Section(title, timings, against="lightly")], chosen)
+    sections = [Section(title, timings, against="lightly", notes=against_albumentations(timings))]
+    for name, cases in growth(raws, small).items():
+        timings = side_by_side.measure(cases, seconds=chosen.seconds / 6)
+        sections.append(Section(name, timings, against=cases[-1].name))
+    side_by_side.report("views_files", sections, chosen)
+
+
+def against_albumentations(timings: Sequence[Timing]) -> dict[str, str]:
+    """A note for the row of complete views: the other comparison that counts."""
+    ours, theirs = "squint, complete", "albumentations"
+    if not all(timing.seconds for timing in timings if timing.name in (ours, theirs)):
+        return {}
+    middle, low, high = side_by_side.ratio(timings, ours, theirs)
+    return {ours: f"{middle:.2f} times {theirs} ({low:.2f} to {high:.2f})"}
+
+
+def growth(raws: list[bytes], small: list[bytes]) -> dict[str, list[Case]]:
+    """Our time against size and number of views, and at a reduced scale."""
+    items = len(raws)
+    sized = {size: TwoViews(replace(VIEWS.config, size=size), seed=0) for size in SIZES}
+    large = [mosaic(raws, k) for k in range(4)]
+    near = TwoViews(replace(VIEWS.config, exact=False), seed=0)
+    return {
+        "Complete, by size of the views": [
+            Case(f"{size} px", lambda views=views: complete(raws, views), items=items)
+            for size, views in sized.items()
+        ],
+        "Complete, packed, by size of the views": [
+            Case(f"{size} px", lambda views=views: complete(small, views), items=items)
+            for size, views in sized.items()
+        ],
+        f"Decode and crop, {SIZE} px, by number of views of an image decoded once": [
+            Case(str(count), lambda count=count: many_crops(raws, count), items=items)
+            for count in reversed(COUNTS)
+        ],
+        f"Decode and crop, {SIZE} px, files of 4000 x 3000 px and {kilobytes(large)} kB": [
+            Case("reduced scale (views.exact off)", lambda: crops(large, near), items=len(large)),
+            Case("exact", lambda: crops(large), items=len(large)),
+        ],
+    }
 
 
 def jpegs(folder: Path) -> list[bytes]:
@@ -100,161 +143,47 @@ def packed(raws: list[bytes], folder: Path) -> list[bytes]:
     return jpegs(target)
 
 
-def crops(raws: list[bytes]) -> torch.Tensor:
+def mosaic(raws: list[bytes], seed: int) -> bytes:
+    """A photograph of 12 megapixels: 64 of the images, 500 x 375 px each, drawn with a seed."""
+    whole = Image.new("RGB", (4000, 3000))
+    for place, k in enumerate(np.random.default_rng(seed).integers(len(raws), size=64)):
+        tile = Image.open(io.BytesIO(raws[k])).convert("RGB").resize((500, 375))
+        whole.paste(tile, (500 * (place % 8), 375 * (place // 8)))
+    file = io.BytesIO()
+    whole.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def crops(raws: list[bytes], views: TwoViews = VIEWS) -> torch.Tensor:
     """What a worker hands over, (n, 2, c, s, s) of uint8."""
     pictures, index = [Picture(raw, 3) for raw in raws], range(len(raws))
-    boxes = VIEWS.boxes(pictures, index, 0)
+    boxes = views.boxes(pictures, index, 0)
     return torch.stack(
         [
-            VIEWS.crops_of(picture, k, 0, boxes[k])
+            views.crops_of(picture, k, 0, boxes[k])
             for k, picture in zip(index, pictures, strict=True)
         ]
     )
 
 
-def complete(raws: list[bytes]) -> object:
+def many_crops(raws: list[bytes], count: int) -> torch.Tensor:
+    """As many crops of each image, (n, count, c, s, s), out of what covers them all."""
+    pictures, index = [Picture(raw, 3) for raw in raws], range(len(raws))
+    epochs = [VIEWS.boxes(pictures, index, epoch) for epoch in range((count + 1) // 2)]
+    made = torch.empty(len(raws), count, 3, SIZE, SIZE, dtype=torch.uint8)
+    for k, (picture, out) in enumerate(zip(pictures, made, strict=True)):
+        boxes = [box for epoch in epochs for box in epoch[k]][:count]
+        top, left = (min(box[side] for box in boxes) for side in (0, 1))
+        bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
+        part = picture.part(top, left, bottom - top, right - left, 1)
+        for box, crop in zip(boxes, out, strict=True):
+            crop_resize(tensor_of(part.pixels), window_of(box, part), SIZE, "bicubic", out=crop)
+    return made
+
+
+def complete(raws: list[bytes], views: TwoViews = VIEWS) -> object:
     """Both views, ready for the encoder."""
-    return VIEWS.finish(crops(raws), torch.arange(len(raws)), 0)
-
-
-def lightly(raws: list[bytes]) -> Callable[[], object]:
-    """SimCLRTransform as it comes; Pillow decodes."""
-    from lightly.transforms import SimCLRTransform
-
-    transform = SimCLRTransform(input_size=SIZE)
-    return lambda: [transform(Image.open(io.BytesIO(raw)).convert("RGB")) for raw in raws]
-
-
-def decoded(raw: bytes) -> torch.Tensor:
-    """By torchvision's decoder, (c, h, w)."""
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    image = decode_jpeg(torch.frombuffer(bytearray(raw), dtype=torch.uint8), ImageReadMode.RGB)
-    assert isinstance(image, torch.Tensor), "one file, one image"
-    return image
-
-
-def torchvision(raws: list[bytes]) -> Callable[[], object]:
-    """Transforms v2 on uint8 tensors, decoded once for both views."""
-    from torchvision.transforms import v2
-
-    view = v2.Compose(
-        [
-            v2.RandomResizedCrop(SIZE, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
-            v2.RandomGrayscale(0.2),
-            v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], p=0.5),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
-
-    def run() -> object:
-        return [(view(image), view(image)) for image in map(decoded, raws)]
-
-    return run
-
-
-def kornia(raws: list[bytes]) -> Callable[[], object]:
-    """Crops one by one, as sizes differ, then whole batches; torchvision decodes, once."""
-    import kornia.augmentation as K
-
-    crop = K.RandomResizedCrop((SIZE, SIZE), scale=(0.08, 1.0), cropping_mode="slice")
-    rest = torch.nn.Sequential(
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
-        K.RandomGrayscale(p=0.2),
-        K.RandomGaussianBlur((23, 23), (0.1, 2.0), p=0.5),
-        K.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)),
-    )
-
-    def run() -> object:
-        images = [decoded(raw)[None].float() / 255 for raw in raws]
-        return [rest(torch.cat([crop(image) for image in images])) for _ in range(2)]
-
-    return run
-
-
-def albumentations(raws: list[bytes]) -> Callable[[], object]:
-    """Transforms on arrays; OpenCV decodes, once."""
-    import albumentations as A
-    import cv2
-
-    cv2.setNumThreads(1)
-    view = A.Compose(
-        [
-            A.RandomResizedCrop((SIZE, SIZE), scale=(0.08, 1.0), interpolation=cv2.INTER_CUBIC),
-            A.HorizontalFlip(p=0.5),
-            A.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8),
-            A.ToGray(p=0.2),
-            A.GaussianBlur((23, 23), (0.1, 2.0), p=0.5),
-            A.Normalize(),
-        ]
-    )
-
-    def run() -> object:
-        views = []
-        for raw in raws:
-            image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
-            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            views += [view(image=image)["image"].transpose(2, 0, 1).copy() for _ in range(2)]
-        return torch.from_numpy(np.stack(views))
-
-    return run
-
-
-def dali(raws: list[bytes]) -> Callable[[], object]:
-    """CPU operators on the whole batch, decoded once, one thread."""
-    from nvidia.dali import fn, pipeline_def, types
-
-    encoded = [np.frombuffer(raw, np.uint8) for raw in raws]
-    coin: Callable[[float], Any] = lambda p: fn.cast(  # noqa: E731
-        fn.random.coin_flip(probability=p), dtype=types.FLOAT
-    )
-
-    def view(image: Any) -> Any:
-        crop = fn.random_resized_crop(
-            image, size=[SIZE, SIZE], random_area=[0.08, 1.0], interp_type=types.INTERP_CUBIC
-        )
-        jitters, keeps = coin(0.8), coin(0.8)
-        around = lambda width: fn.random.uniform(range=[-width, width]) * jitters  # noqa: E731
-        color = fn.color_twist(
-            crop,
-            brightness=1 + around(0.8),
-            contrast=1 + around(0.8),
-            saturation=(1 + around(0.8)) * keeps,
-            hue=around(72.0),
-        )
-        if fn.random.coin_flip(probability=0.5, dtype=types.BOOL):
-            sigma = fn.random.uniform(range=[0.1, 2.0])
-            color = fn.gaussian_blur(color, sigma=sigma, window_size=23)
-        return fn.crop_mirror_normalize(
-            color,
-            mirror=fn.random.coin_flip(),
-            mean=[255 * x for x in IMAGENET_MEAN],
-            std=[255 * x for x in IMAGENET_STD],
-            dtype=types.FLOAT,
-            output_layout="CHW",
-        )
-
-    @pipeline_def(
-        batch_size=len(raws),
-        num_threads=1,
-        device_id=None,
-        prefetch_queue_depth=1,
-        exec_async=False,
-        exec_pipelined=False,
-        enable_conditionals=True,
-    )
-    def pipeline() -> Any:
-        source = fn.external_source(source=lambda: encoded, device="cpu")
-        image = fn.decoders.image(source, device="cpu", output_type=types.RGB)
-        return view(image), view(image)
-
-    built = pipeline()
-    built.build()
-    return built.run
+    return views.finish(crops(raws, views), torch.arange(len(raws)), 0)
 
 
 if __name__ == "__main__":
