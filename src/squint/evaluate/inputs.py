@@ -40,11 +40,20 @@ class Halves(NamedTuple):
 
 
 def halves(images: Images) -> Halves:
-    """The source's own train and test splits, or a random fifth of all images as the test part."""
+    """The source's own train and test splits, or a random fifth of all images as the test part.
+
+    Raises:
+        DataError: there is but one image.
+    """
     tests = [name for name in _TEST_SPLITS if name in images.splits]
     if "train" in images.splits and tests:
         train, test = images.split("train"), images.split(tests[0])
         return Halves(train, test, f"test on the {tests[0]} split, {len(test)} images")
+    if len(images) < 2:
+        raise DataError(
+            f"{images.name} has {len(images)} image, and evaluation learns from some and tests on "
+            "others. Give at least two."
+        )
     shuffled = order(0, 0, len(images))
     cut = max(1, round(HELD_OUT * len(images)))
     note = (
@@ -93,11 +102,17 @@ def check_labels(images: Images) -> None:
     Raises:
         DataError: some image has none.
     """
-    if images.labels is None:
+    if images.labels is not None:
+        return
+    if images.targets is not None and len(images):
         raise DataError(
-            f"{images.name} has no labels, and accuracy needs them. Sort the images into one "
-            "folder per class, or give a labelled source with --data."
+            f"{int((images.targets < 0).sum())} of {len(images)} images of {images.name} are in no "
+            "class folder, and accuracy needs a label for each. Move them into one, or away."
         )
+    raise DataError(
+        f"{images.name} has no labels, and accuracy needs them. Sort all images into one folder "
+        "per class, two at least, or give a labelled source with --data."
+    )
 
 
 def labelled(seen: Seen) -> Labelled:

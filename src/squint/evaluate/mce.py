@@ -74,15 +74,15 @@ def mean_over_baseline(
     return sum(shares) / len(shares)
 
 
-def baseline(bench: Bench, errors: Mapping[str, Errors]) -> tuple[str, Errors] | None:
-    """Whose errors divide, in words, and these; None where there is no random encoder beside.
+def recorded_baseline(bench: Bench) -> tuple[str, Errors] | None:
+    """Whose errors divide, in words, and these; None where they are the random encoder's.
 
     Raises:
         RunError: AlexNet without ImageNet's classes, or a file without such errors.
     """
     wanted = bench.options.robustness.baseline
     if wanted == "random":
-        return ("a random encoder's", errors["random"]) if "random" in errors else None
+        return None
     if wanted == "alexnet":
         if bench.classes != IMAGENET_CLASSES:
             raise RunError(

@@ -91,6 +91,9 @@ class LinearOptions:
     seed: int = 0
     """Of the choice of the held-out images."""
 
+    def __post_init__(self) -> None:
+        at_least("linear.seed", self.seed, 0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LipschitzOptions:
@@ -137,6 +140,7 @@ class RobustnessOptions:
 
     def __post_init__(self) -> None:
         at_least("robustness.images", self.images, 0)
+        at_least("robustness.seed", self.seed, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +161,8 @@ class PGDOptions:
     def __post_init__(self) -> None:
         at_least("pgd.steps", self.steps, 1)
         at_least("pgd.images", self.images, 0)
+        at_least("pgd.seed", self.seed, 0)
+        some("pgd.eps", self.eps)
         for eps in self.eps:
             above_zero("pgd.eps", eps)
 
@@ -196,6 +202,7 @@ class SGDProbeOptions:
 
     def __post_init__(self) -> None:
         at_least("sgd.batch_size", self.batch_size, 1)
+        at_least("sgd.seed", self.seed, 0)
         if self.epochs != "paper":
             at_least("sgd.epochs", self.epochs, 1)
 
@@ -215,6 +222,8 @@ class FewshotOptions:
 
     def __post_init__(self) -> None:
         at_least("fewshot.draws", self.draws, 2)
+        at_least("fewshot.seed", self.seed, 0)
+        some("fewshot.shares, fewshot.shots", (*self.shares, *self.shots))
         for share in self.shares:
             if not 0 < share <= 1:
                 raise RecipeError(f"fewshot.shares={share:g} must be above 0 and at most 1.")
@@ -245,6 +254,18 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         at_least("finetune.batch_size", self.batch_size, 2)
+        at_least("finetune.seed", self.seed, 0)
+        some("finetune.labels", self.labels)
+        if self.lr != "setting":
+            above_zero("finetune.lr", self.lr)
+        if self.layer_decay != "setting" and not 0 < self.layer_decay <= 1:
+            raise RecipeError(
+                f"finetune.layer_decay={self.layer_decay:g} must be above 0 and at most 1."
+            )
+        if self.ema != "setting" and not 0 <= self.ema < 1:
+            raise RecipeError(
+                f"finetune.ema={self.ema:g} must be at least 0 and below 1: 1 never moves."
+            )
         for share in self.labels:
             if not 0 < share <= 1:
                 raise RecipeError(f"finetune.labels={share:g} must be above 0 and at most 1.")
@@ -288,6 +309,11 @@ class SubjectOptions:
     """Where the results go; by default evaluation.json in the run's folder, beside the weights
     file, or in the current folder."""
 
+    def __post_init__(self) -> None:
+        above_zero("width", self.width)
+        if self.size != "own":
+            at_least("size", self.size, 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
@@ -318,6 +344,16 @@ def at_least(name: str, value: float | int, least: float | int) -> None:
     """
     if not value >= least:
         raise RecipeError(f"{name}={value:g} must be at least {least:g}.")
+
+
+def some(name: str, values: tuple[float | int, ...]) -> None:
+    """Refuse a list without a value.
+
+    Raises:
+        RecipeError: with the setting's name.
+    """
+    if not values:
+        raise RecipeError(f"{name} must have at least one value. Give some, or drop the flag.")
 
 
 def above_zero(name: str, value: float | int) -> None:

@@ -112,6 +112,8 @@ def check_protocols(protocols: Sequence[str]) -> None:
     Raises:
         RunError: names the known ones.
     """
+    if not protocols:
+        raise RunError(f"No protocol is named: give at least one of {', '.join(PROTOCOLS)}.")
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise RunError(f"No protocol {protocol!r}: it must be one of {', '.join(PROTOCOLS)}.")

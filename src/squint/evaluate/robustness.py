@@ -23,7 +23,7 @@ from squint.evaluate.corruptions import COMMON
 from squint.evaluate.features import extract
 from squint.evaluate.inputs import check_labels
 from squint.evaluate.linear import probe_of
-from squint.evaluate.mce import Errors, baseline, mean_error, mean_over_baseline, means
+from squint.evaluate.mce import Errors, mean_error, mean_over_baseline, means, recorded_baseline
 from squint.evaluate.robustness_data import CLEAN, Piece, made, read
 from squint.views.two_views import EvaluationView
 
@@ -33,6 +33,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     options = bench.options.robustness
     for part in bench.parts[:2]:
         check_labels(part)
+    divisor = recorded_baseline(bench)  # said now if there is none, not after all images
     pieces = read(bench, Path(options.data)) if options.data else made(bench)
     errors, images = count_errors(bench, pieces)
     missing = [name for name in COMMON if name not in errors["trained"]]
@@ -42,7 +43,9 @@ def measured(bench: Bench) -> dict[str, Any]:
             "Complete the folder."
         )
     draw(bench, errors["trained"])
-    return _entries(bench, errors, _protocol(bench, images))
+    if divisor is None and "random" in errors:
+        divisor = "a random encoder's", errors["random"]
+    return _entries(bench, errors, divisor, _protocol(bench, images))
 
 
 def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Errors], int]:
@@ -68,7 +71,12 @@ def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Error
     return errors, seen[CLEAN, 0]
 
 
-def _entries(bench: Bench, errors: Mapping[str, Errors], protocol: str) -> dict[str, Any]:
+def _entries(
+    bench: Bench,
+    errors: Mapping[str, Errors],
+    divisor: tuple[str, Errors] | None,
+    protocol: str,
+) -> dict[str, Any]:
     corrupted = {which: mean_error(cells) for which, cells in errors.items()}
     clean = {which: cells[CLEAN]["0"] for which, cells in errors.items()}
     said = f"mean over 15 corruptions and 5 severities; {protocol}"
@@ -82,7 +90,6 @@ def _entries(bench: Bench, errors: Mapping[str, Errors], protocol: str) -> dict[
         "corrupted_error": bench.entry(corrupted, said, table=table, errors=dict(errors)),
         "clean_error": bench.entry(clean, protocol),
     }
-    divisor = baseline(bench, errors)
     if divisor is None:
         return entries
     who, base = divisor

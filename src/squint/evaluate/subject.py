@@ -73,10 +73,11 @@ def open_subject(target: str | Path | Run, given: SubjectOptions | None = None) 
 
 def _of_run(run: Run, given: SubjectOptions) -> Subject:
     recipe = run.recipe
-    if given.encoder or given.weights:
+    asked = dataclasses.replace(given, out="")
+    if asked != SubjectOptions():
         raise RunError(
-            f"{run.path} is a run, which knows its encoder and has its weights: drop --encoder and "
-            "--weights, or give a weights file as the target."
+            f"{run.path} is a run, which knows its encoder, input and weights: drop --encoder, "
+            f"--stem, --width, --weights and --size, or give {run.encoder} as the target."
         )
     return Subject(
         name=str(run.path),
@@ -146,7 +147,13 @@ def _input(encoder: PretrainedEncoder) -> str:
 
 
 def _out(given: SubjectOptions, folder: Path) -> Path:
-    return Path(given.out) if given.out else folder / "evaluation.json"
+    out = Path(given.out) if given.out else folder / "evaluation.json"
+    if out.is_dir() or not out.parent.is_dir():
+        raise RunError(
+            f"--out {out} is a folder, or is in one that does not exist. Give a file in a folder "
+            "that does."
+        )
+    return out
 
 
 def step_of(run: Run) -> int:

@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from squint.data import open_source
+from squint.data import Images, open_source
 from squint.evaluate import compression, figures, fitted
 from squint.evaluate.bench import Bench
 from squint.evaluate.compression import Coder
@@ -31,17 +31,29 @@ _BATCH = 250
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: areas under the curve for corruptions, and for another source if given."""
     entries: dict[str, Any] = {}
+    other = _other(bench)  # said now if it is not there
     if bench.subject.run is not None:
         method = compression.method_of(bench, "surprise")
         views = bench.subject.run.recipe.views
-        entries |= _entries(bench, "surprise", compression.coder_of(method), views, "of the code")
+        entries |= _entries(
+            bench, "surprise", compression.coder_of(method), views, "of the code", other
+        )
     said = "of the features, head fitted as in the protocol fitted"
     of_features = fitted.coder_of(bench)
-    return entries | _entries(bench, "surprise_features", of_features, bench.views, said)
+    return entries | _entries(bench, "surprise_features", of_features, bench.views, said, other)
+
+
+def _other(bench: Bench) -> Images | None:
+    """The test part of the strange source, or all of it, if one is given."""
+    text = bench.options.surprise.other
+    if not text:
+        return None
+    other = open_source(text, channels=bench.images.channels)
+    return halves(other).test if other.splits else other
 
 
 def _entries(
-    bench: Bench, name: str, coder: Coder, views: ViewsConfig, said: str
+    bench: Bench, name: str, coder: Coder, views: ViewsConfig, said: str, other: Images | None
 ) -> dict[str, Any]:
     """Results of one channel; their names begin with `name`."""
     options = bench.options.surprise
@@ -72,9 +84,7 @@ def _entries(
             entry = bench.entry({"trained": float(np.mean(areas))}, mean, table=table)
             entries[f"{name}_corrupted_auroc"] = entry
             _draw(bench, name, said, table)
-        if options.other:
-            other = open_source(options.other, channels=bench.images.channels)
-            other = halves(other).test if other.splits else other
+        if other is not None:
             strange = squares(other, views, limit=options.images)
             whose = f"strange: {len(strange)} images of {options.other}; {protocol}"
             area = {"trained": _area(usual, surprise(strange))}
