@@ -29,6 +29,8 @@ TURN_SECONDS = 0.2
 """A turn repeats a case until about this long, so that the clock's own error does not count."""
 
 LEAST_ROUNDS = 5
+LONG_SECONDS = 2.0
+"""A call that takes longer is tried once, not twice, and has three rounds."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,17 @@ def options(description: str | None, **more: object) -> argparse.Namespace:
 
 
 def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:
-    """Time the cases in turn for about so many seconds, at least five rounds.
+    """Time the cases in turn for about so many seconds, at least five rounds, three of long calls.
 
     A case that raises is reported as such and left out of the rounds.
     """
-    repeats, failures = {}, {}
+    repeats, failures, least = {}, {}, 3
     for case in cases:
         try:
-            case.run()  # caches, compilers and allocators warm up
-            repeats[case.name] = max(1, round(TURN_SECONDS / seconds_of(case)))
+            first = seconds_of(case)  # caches, compilers and allocators warm up
+            again = seconds_of(case) if first < LONG_SECONDS else first
+            repeats[case.name] = max(1, round(TURN_SECONDS / again))
+            least = LEAST_ROUNDS if again < LONG_SECONDS else least
         except Exception as error:  # a peer may fail in any way; the others still count
             failures[case.name] = f"{type(error).__name__}: {error}".splitlines()[0][:100]
     running = [case for case in cases if case.name in repeats]
@@ -101,7 +105,7 @@ def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:
     order, shuffle = list(running), random.Random(0)
     end = time.perf_counter() + seconds
     rounds = 0
-    while running and (rounds < LEAST_ROUNDS or time.perf_counter() < end):
+    while running and (rounds < least or time.perf_counter() < end):
         shuffle.shuffle(order)
         for case in order:
             taken[case.name].append(seconds_of(case, repeats[case.name]))

@@ -310,8 +310,9 @@ class TrainConfig:
     """auto is bfloat16 autocast where the device has it in hardware, else float32."""
     channels_last: bool = True
     """Memory layout of images and convolution weights."""
-    compile: Literal["off", "on"] = "off"
-    """on: torch.compile the encoders before the first step; without a compiler, train as usual."""
+    compile: Literal["off", "on", "graphs"] = "off"
+    """on: torch.compile the encoders before the first step; without a compiler, train as usual.
+    graphs: also record them as CUDA graphs; where that can't be done, train without."""
     knn_every_epochs: int = 10
     """Epochs between online kNN evaluations, if there are labels; 0 never."""
     log_every_steps: int = 10

@@ -45,6 +45,26 @@ def _unequal() -> list[str]:
     return messages
 
 
+def _host_device_here() -> str:
+    return str(gather.host_device(torch.device("meta")))
+
+
+@pytest.mark.parametrize(
+    ("spoken", "device"),
+    [("cpu:gloo,cuda:nccl", "cpu"), ("cuda:nccl", "meta"), ("cpu:gloo,cuda:gloo", "cpu")],
+)
+def test_numbers_for_the_host_travel_on_the_cpu_where_they_can(
+    monkeypatch: pytest.MonkeyPatch, spoken: str, device: str
+) -> None:
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda: spoken)
+    assert _host_device_here() == device
+
+
+@pytest.mark.ranks
+def test_ranks_on_cpus_talk_there(ranks: RankPool) -> None:
+    assert ranks(_host_device_here) == ["cpu", "cpu"]
+
+
 def test_alone_nothing_is_copied() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     assert gather.rows(x) is x

@@ -10,8 +10,10 @@ import torch
 
 import squint
 from squint import methods
+from squint.errors import RecipeError
+from squint.nn.norm import sync_batch_norm
 from squint.runs import Run
-from squint.train.compiling import compile_encoders, not_compiled
+from squint.train.compiling import begin_step, compile_encoders, not_compiled
 from squint.train.runtime import start
 from train import small
 
@@ -95,3 +97,53 @@ def test_trying_out_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     with not_compiled(method.encoder):
         assert method.encoder._compiled_call_impl is None
     assert method.encoder._compiled_call_impl is not None
+
+
+def test_graphs_are_refused_without_cuda_before_anything_is_written(tmp_path: Path) -> None:
+    recipe = small.recipe(train__compile="graphs")
+    with pytest.raises(RecipeError, match=r"compile=graphs.*is on cpu.*--train.compile off or on"):
+        squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recording", "compiling", "ranks", "said"),
+    [
+        (True, True, False, "compiled by inductor, recorded as CUDA graphs"),
+        (False, True, False, "without CUDA graphs (RuntimeError: no); compiled by inductor"),
+        (False, False, False, "without CUDA graphs (RuntimeError: no); not compiled: RuntimeErr"),
+        (True, True, True, "without CUDA graphs (batch norm talks to the other ranks inside the"),
+    ],
+)
+def test_what_cannot_be_recorded_is_compiled_and_what_cannot_be_compiled_runs(
+    monkeypatch: pytest.MonkeyPatch, recording: bool, compiling: bool, ranks: bool, said: str
+) -> None:
+    steps = 0
+
+    def mark() -> None:
+        nonlocal steps
+        steps += 1
+
+    def pretended(self, *, backend: str, dynamic: bool, options: dict | None) -> None:
+        def call(*given):
+            if not (recording if options else compiling):
+                raise RuntimeError("no")
+            return self._call_impl(*given)
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", pretended)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", mark)
+    recipe = small.recipe("moco-v3", train__compile="graphs")
+    method = methods.build(recipe)
+    if ranks:
+        sync_batch_norm(method)
+    with start(recipe.train) as runtime:
+        assert compile_encoders(method, recipe, runtime, pieces=1).startswith(said)
+    assert (method.encoder._compiled_call_impl is None) == (not compiling)
+    if recording and not ranks:
+        assert steps == 3, "a graph is warmed up, recorded and played back"
+    before = steps
+    begin_step(recipe)
+    begin_step(small.recipe())
+    assert steps == before + 1

@@ -25,6 +25,16 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def host_device(fallback: torch.device) -> torch.device:
+    """Where numbers travel that the host will read: the CPU, if the ranks can talk there.
+
+    Then nobody waits for an accelerator to have done what it was asked for. A process group of
+    another making may speak between accelerators only; then it is `fallback`.
+    """
+    spoken = dist.get_backend_config().split(",")  # cpu:gloo,cuda:nccl
+    return torch.device("cpu") if any(s.startswith("cpu:") for s in spoken) else fallback
+
+
 def rows(x: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " m *rest"]:
     """Rows of all ranks in rank order (m = n * ranks), with their gradient; alone, `x` itself.
 
@@ -34,7 +44,7 @@ def rows(x: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " m *rest"]:
     the gradient of one process on the global batch.
 
     A collective: every rank must call it, equally often. The number of rows is compared first,
-    because a gather of unequal parts hangs or mixes rows up.
+    because a gather of unequal parts hangs or mixes rows up; on the CPU, so that no device waits.
 
     Raises:
         RunError: Ranks hold different numbers of rows.
@@ -94,8 +104,9 @@ class _Rows(torch.autograd.Function):
 
 
 def _check_equal_rows(x: Tensor) -> None:
-    counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
-    dist.all_gather_into_tensor(counts, torch.tensor([len(x)], device=x.device))
+    device = host_device(x.device)
+    counts = torch.empty(world_size(), dtype=torch.int64, device=device)
+    dist.all_gather_into_tensor(counts, torch.tensor([len(x)], device=device))
     found = [int(count) for count in counts]
     if len(set(found)) > 1:
         raise RunError(

@@ -16,6 +16,7 @@ from squint.methods import Method
 from squint.recipe import Recipe
 from squint.train import health, schedule
 from squint.train.accumulate import forward_backward
+from squint.train.compiling import begin_step
 from squint.train.feed import Batch
 from squint.train.log import Log, Meter
 from squint.train.runtime import Runtime, seed_everything
@@ -84,6 +85,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = lr
         seed_everything(recipe.train.seed, step)
+        begin_step(recipe)
 
         optimizer.zero_grad(set_to_none=True)
         out = forward_backward(

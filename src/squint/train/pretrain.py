@@ -23,7 +23,7 @@ from squint.runs import Run
 from squint.train import checkpoint, optim
 from squint.train.accumulate import pieces_of
 from squint.train.checkpoint import Position
-from squint.train.compiling import compile_encoders
+from squint.train.compiling import check_graphs, compile_encoders
 from squint.train.feed import Feed, Readable, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, Plan, fit
@@ -124,6 +124,7 @@ def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
     Made before anything is written: a recipe that can't be built leaves no folder behind.
     """
     pick(recipe.train.views_path, runtime.device)  # says what is missing
+    check_graphs(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe)
     pieces = pieces_of(method, recipe, runtime)

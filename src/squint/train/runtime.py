@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from squint.configs import TrainConfig
 from squint.errors import RecipeError, RunError
 from squint.nn.norm import sync_batch_norm
+from squint.ops import gather
 from squint.precision import Precision, choose_precision
 from squint.train import memory
 
@@ -77,7 +78,7 @@ class Runtime:
         """Whether the flag is set on any rank; alone, the flag itself."""
         if self.world_size == 1:
             return flag
-        total = torch.tensor(float(flag), device=self.device)
+        total = torch.tensor(float(flag), device=gather.host_device(self.device))
         dist.all_reduce(total)
         return bool(total.item())
 
@@ -92,7 +93,7 @@ class Runtime:
         """The largest of the ranks' numbers; alone, the number itself."""
         if self.world_size == 1:
             return number
-        largest = torch.tensor(number, device=self.device)
+        largest = torch.tensor(number, device=gather.host_device(self.device))
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest)
 
@@ -132,7 +133,7 @@ def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runti
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if joined := world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group(process_group(device))
     try:
         with memory.kept() if device.type == "cpu" else nullcontext():
             yield Runtime(
@@ -145,6 +146,14 @@ def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runti
     finally:
         if joined:
             dist.destroy_process_group()
+
+
+def process_group(device: torch.device) -> str:
+    """What ranks talk over: codes and gradients between devices, numbers for the host on the CPU.
+
+    A number that came by way of a GPU would make the host wait for all that the GPU has to do.
+    """
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
