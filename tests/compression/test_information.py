@@ -92,6 +92,29 @@ def test_information_about_two_opposite_poles_of_the_sphere() -> None:
     assert within(information.contrast_info(z, candidates, own, kappa), expected)
 
 
+@pytest.mark.parametrize(("dim", "kappa"), [(8, 3.0), (64, 12.0), (64, 60.0)])
+def test_information_about_opposite_poles_in_many_dimensions(dim: int, kappa: float) -> None:
+    """The cosine w to the right pole has a density of (1 - w^2)^((dim - 3) / 2) e^(kappa w)."""
+    pole = F.one_hot(torch.tensor(0), dim).double()
+    candidates = torch.stack([pole, -pole])
+    own = torch.arange(2).repeat(20_000)
+    z = vmf.sample(candidates[own], kappa, generator=torch.Generator().manual_seed(2))
+
+    power = (dim - 3) / 2
+    mode = (math.hypot(power, kappa) - power) / kappa
+
+    def law(w: float) -> float:
+        """Relative to that of the mode, or quadrature would take it for nothing."""
+        bend = (1 - w * w) / (1 - mode * mode)
+        return bend**power * math.exp(kappa * (w - mode))
+
+    total = integrate.quad(law, -1, 1)[0]
+    told = integrate.quad(lambda w: law(w) * math.log(2 / (1 + math.exp(-2 * kappa * w))), -1, 1)[0]
+    values = information.contrast_info(z, candidates, own, kappa)
+    assert within(values, told / total)
+    assert values.mean() < information.cap(2)
+
+
 def test_the_bound_rises_with_the_bank_and_stays_below_the_truth() -> None:
     """Y uniform on the circle: I(Y;Z) = log 2 pi - entropy of the von Mises law."""
     kappa, n = 30.0, 4_000

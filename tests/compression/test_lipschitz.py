@@ -50,6 +50,23 @@ def test_a_small_network_within_a_percent(activation: nn.Module) -> None:
     torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
 
 
+def test_a_network_of_known_spectrum() -> None:
+    """Q diag(s) relu(P x + 9): where every unit is on, the Jacobian is Q diag(s) P."""
+    torch.manual_seed(0)
+    p, _ = torch.linalg.qr(torch.randn(27, 27, dtype=torch.float64))
+    q, _ = torch.linalg.qr(torch.randn(27, 27, dtype=torch.float64))
+    spectrum = torch.linspace(0.1, 2.6, 27, dtype=torch.float64)
+    hidden, out = nn.Linear(27, 27).double(), nn.Linear(27, 27).double()
+    with torch.no_grad():
+        hidden.weight.copy_(p)
+        hidden.bias.fill_(9.0)
+        out.weight.copy_(q * spectrum)
+    encoder = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), out)
+    images = torch.rand(6, 3, 3, 3, dtype=torch.float64)  # |P x| < 27 ** 0.5 < 9
+    found = lipschitz.steepest(encoder, images)
+    torch.testing.assert_close(found, torch.full((6,), 2.6, dtype=torch.float64), rtol=0.01, atol=0)
+
+
 def test_a_residual_network_and_a_transformer_within_a_percent() -> None:
     torch.manual_seed(0)
     images = torch.randn(3, 3, 16, 16)

@@ -4,9 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import integrate
 
 import squint
 from squint import presets
@@ -76,7 +78,6 @@ def test_both_recipes_of_an_asymmetric_pair_are_shown(tmp_path: Path) -> None:
 
 def test_files_and_memory_show_the_same_pairs(tmp_path: Path) -> None:
     """Up to the rounding of crops to whole grey levels, on images no crop enlarges much."""
-    import numpy as np
     from PIL import Image
 
     smooth = np.linspace(40, 200, 24, dtype=np.uint8)
@@ -125,6 +126,28 @@ def test_protocols_agree_with_the_formulas(run: Run) -> None:
     )
     names = ("augmentations.png", "augmentations-dark.png")
     assert all((run.path / "figures" / name).stat().st_size > 10_000 for name in names)
+
+
+def test_every_quantity_of_a_mixture_of_two_poles_is_the_known_one() -> None:
+    """On the sphere of three dimensions all integrals have a closed form or one dimension."""
+    kappa, n = 1.3, 4_000
+    poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]).repeat(n // 2, 1)
+    channel = compression.CEB(beta=0.0, kappa_e=kappa, kappa_b=kappa)
+    found = compression.summary([(poles, poles)], channel)
+    assert found.rate_nats == pytest.approx(0.0, abs=1e-6)  # b is e, and so is every sample's
+    assert found.sampled_rate_nats == pytest.approx(0.0, abs=1e-6)
+    mean_cosine = 1 / np.tanh(kappa) - 1 / kappa
+    entropy = np.log(4 * np.pi * np.sinh(kappa) / kappa) - kappa * mean_cosine
+    assert found.entropy_nats == pytest.approx(entropy, rel=1e-5)
+    deviation = kappa * (1 - mean_cosine**2 - 2 * mean_cosine / kappa) ** 0.5
+    assert abs(found.cross_entropy_nats - entropy) < 5 * deviation / n**0.5
+
+    def told(w: float) -> float:
+        law = kappa * np.exp(kappa * w) / (2 * np.sinh(kappa))
+        return law * np.log(2 / (1 + np.exp(-2 * kappa * w)))
+
+    information = integrate.quad(told, -1, 1)[0]
+    assert found.info_nats == pytest.approx(information, abs=0.03)
 
 
 def test_collected_rows_are_each_others_candidates() -> None:
