@@ -3,30 +3,25 @@
 Step s of a run always shows the same images, for any number of workers, however often the run was
 interrupted; over several ranks the global batch is the same and split by rank. A loader therefore
 has no state to save: `batches(first_step)` starts anywhere without reading what came before.
-
-Over 300 lines because the loader of files and the reader in its worker processes agree on one
-format, and are read together.
 """
 
-import signal
-import sys
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from types import TracebackType
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
 
-from squint.data.decode import Unreadable
 from squint.data.images import Images
 from squint.data.order import Plan
-from squint.data.picture import Picture
+from squint.data.pace import Lately, Pace
+from squint.data.prefetch import Prefetch
 from squint.data.quarantine import Bad, Quarantine, allowed
+from squint.data.reader import Draw, Reader, Transform
+from squint.data.ring import Batch, Layout
 from squint.shapes import Pixels, Rows
 
 
@@ -42,19 +37,9 @@ class FileBatch(NamedTuple):
 
     rows: Rows
     """Of the images that were read: an unreadable one is replaced."""
-    data: Any
-    """What the transform returned, collated: tensors gain a first axis n."""
-
-
-Transform = Callable[..., Any]
-"""From a picture, the image's row, the epoch, and what `Draw` gave if it was asked, to a tree of
-tensors. The same tree without the last."""
-
-Draw = Callable[[Sequence[Picture], Sequence[int], int], Sequence[Any]]
-"""From pictures, their rows and the epoch to what the transform would draw for each by itself."""
-
-CHUNK = 64
-"""Most images that are drawn for in one call; so many files lie in a worker's memory, encoded."""
+    data: Tensor
+    """(n, ...) what the transform returned. On the CPU it is overwritten when the next batch is
+    asked for: keep what is computed of it, or a copy."""
 
 
 class PackedLoader:
@@ -91,7 +76,7 @@ class PackedLoader:
         self.wait_seconds = 0.0
         # The plain view of a memory map indexes several times faster than np.memmap itself.
         self._pixels = np.asarray(pixels)
-        self._device = torch.device(device)
+        self._send = _Sender(device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,13 +87,13 @@ class PackedLoader:
         """The batches of `first_step` and every step after it, without end."""
         start = time.perf_counter()
         for _, rows in self.plan.steps(first_step):
-            batch = PackedBatch(_sent(torch.from_numpy(rows), self._device), self._gathered(rows))
+            batch = PackedBatch(self._send(torch.from_numpy(rows)), self._gathered(rows))
             self.wait_seconds = time.perf_counter() - start
             yield batch
             start = time.perf_counter()
 
     def _gathered(self, rows: np.ndarray) -> Pixels:
-        pixels = _sent(torch.from_numpy(self._pixels[rows]), self._device)  # (n, h, w, c)
+        pixels = self._send(torch.from_numpy(self._pixels[rows]))  # (n, h, w, c)
         return pixels.permute(0, 3, 1, 2).contiguous()  # (n, c, h, w)
 
 
@@ -137,7 +122,6 @@ class FileLoader:
         world_size: int = 1,
         device: torch.device | str = "cpu",
         max_unreadable_percent: float = 1.0,
-        prefetch: int = 2,
     ) -> None:
         """Plan batches of `images`.
 
@@ -150,9 +134,8 @@ class FileLoader:
             workers: Processes that decode and transform; 0 does it in this process.
             rank: Of this process.
             world_size: Number of ranks.
-            device: Where tensors are put; for CUDA through pinned memory.
+            device: Where tensors are put; for CUDA out of pinned memory.
             max_unreadable_percent: Stop if more of the images can't be read.
-            prefetch: Batches each worker prepares ahead.
 
         Raises:
             DataError, RecipeError: As `Plan` does.
@@ -163,15 +146,19 @@ class FileLoader:
         self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
         self.wait_seconds = 0.0
         patience = allowed(len(images), max_unreadable_percent)
-        self._reader = _Reader(images, transform, draw, patience)
+        self._reader = Reader(images, transform, draw, patience)
         self._workers = workers
-        self._prefetch = prefetch
-        self._device = torch.device(device)
+        self._pace = Pace()
+        self._send = _Sender(device)
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches per epoch."""
         return self.plan.steps_per_epoch
+
+    def lately(self) -> Lately | None:
+        """What the workers have been doing; None if there are none, or too little is known."""
+        return self._pace.lately()
 
     def batches(self, first_step: int = 0) -> Iterator[FileBatch]:
         """The batches of `first_step` and every step after it, without end.
@@ -180,137 +167,77 @@ class FileLoader:
 
         Raises:
             DataError: If too many images can't be read.
+            RunError: If a worker dies.
         """
-        loader = DataLoader(
-            self._reader,
-            batch_sampler=_Keys(self.plan, first_step),  # pyright: ignore[reportArgumentType]
-            collate_fn=_collated,
-            num_workers=self._workers,
-            worker_init_fn=_quieten,
-            prefetch_factor=self._prefetch if self._workers else None,
-            pin_memory=self._device.type == "cuda",
-        )
+        read = self._read_ahead if self._workers else self._read_here
         start = time.perf_counter()
-        for rows, data, bads in loader:
-            self.quarantine.add(bads)
-            batch = FileBatch(_sent(rows, self._device), _sent(data, self._device))
-            self.wait_seconds = time.perf_counter() - start
-            yield batch
-            start = time.perf_counter()
+        with contextlib.closing(read(first_step, self._layout(first_step))) as batches:
+            for batch, bads in batches:
+                self.quarantine.add(bads)
+                sent = FileBatch(self._send(batch.rows.clone()), self._send(batch.data))
+                self.wait_seconds = time.perf_counter() - start
+                yield sent
+                start = time.perf_counter()
+                self._send.finish()
 
+    def _layout(self, first_step: int) -> Layout:
+        """What batches look like, from their first image."""
+        epoch, rows = next(self.plan.steps(first_step))
+        item = self._reader.read(epoch, int(rows[0]))
+        self.quarantine.add(item.bads)
+        assert item.data is not None, "or the quarantine would have been over its limit"
+        return Layout(len(rows), tuple(item.data.shape), item.data.dtype)
 
-_Key = tuple[int, int]
-"""Epoch and row of an image that is asked for."""
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """What workers are asked for, batch by batch; a batch is of one epoch."""
-
-    plan: Plan
-    first_step: int
-
-    def __iter__(self) -> Iterator[list[_Key]]:
-        for epoch, rows in self.plan.steps(self.first_step):
-            yield [(epoch, row) for row in rows.tolist()]
-
-
-class _Item(NamedTuple):
-    row: int
-    data: Any
-    """None if patience ended before a readable image was found."""
-    bads: list[Bad]
-
-
-@dataclass(frozen=True)
-class _Reader(Dataset[_Item]):
-    images: Images
-    transform: Transform
-    draw: Draw | None
-    patience: int
-    """More unreadable images than this are over the limit anyway."""
-
-    def __getitems__(self, keys: Sequence[_Key]) -> list[_Item]:
-        """A whole batch; torch's loader asks for it like this."""
-        if self.draw is None:
-            return [self[key] for key in keys]
-        chunks = (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
-        return [item for chunk in chunks for item in self._chunk(chunk, self.draw)]
-
-    def _chunk(self, keys: Sequence[_Key], draw: Draw) -> list[_Item]:
-        opened = [self._opened(key) for key in keys]
-        waiting = {k: found for k, found in enumerate(opened) if isinstance(found, Picture)}
-        drawn = draw(list(waiting.values()), [keys[k][1] for k in waiting], keys[0][0])
-        items = {
-            k: self._transformed(keys[k], picture, its_own)
-            for (k, picture), its_own in zip(waiting.items(), drawn, strict=True)
-        }
-        return [f if isinstance(f, _Item) else items[k] for k, f in enumerate(opened)]
-
-    def _opened(self, key: _Key) -> _Item | Picture:
-        """A picture to decode later, or the item if keeping the pixels would take more memory."""
+    def _read_ahead(self, first_step: int, layout: Layout) -> "_Batches":
+        workers = {"workers": self._workers, "pinned": self._send.is_cuda}
         try:
-            picture = self.images.picture(key[1])
-        except Unreadable:
-            return self[key]
-        return self._transformed(key, picture) if picture.whole else picture
+            ahead = Prefetch(self._reader, self.plan, first_step, layout, **workers)
+        except OSError as error:
+            warnings.warn(
+                f"No loader workers ({error.strerror or error}): images are read between steps, "
+                f"which is slower. Batches take {layout.slot_bytes >> 20} MiB each, of which "
+                "workers need room for three.",
+                stacklevel=2,
+            )
+            yield from self._read_here(first_step, layout)
+            return
+        self._pace = ahead.pace
+        with contextlib.closing(ahead):
+            yield from ahead
 
-    def _transformed(self, key: _Key, picture: Picture, *drawn: Any) -> _Item:
-        epoch, row = key
-        try:
-            return _Item(row, self.transform(picture, row, epoch, *drawn), [])
-        except Unreadable:
-            return self[key]
-
-    def __getitem__(self, key: _Key) -> _Item:
-        epoch, wanted = key
-        bads: list[Bad] = []
-        for row in chain(range(wanted, len(self.images)), range(wanted)):
-            try:
-                # damage inside a file shows only when the transform looks there
-                return _Item(row, self.transform(self.images.picture(row), row, epoch), bads)
-            except Unreadable as reason:
-                bads.append(Bad(self.images.paths[row], str(reason)))
-                if len(bads) > self.patience:
-                    break
-        # An error raised here would reach the user wrapped in a worker's traceback; the limit
-        # that the main process applies to `bads` says the same plainly.
-        return _Item(wanted, None, bads)
+    def _read_here(self, first_step: int, layout: Layout) -> "_Batches":
+        shape = (layout.count, *layout.shape)
+        data = torch.empty(shape, dtype=layout.dtype, pin_memory=self._send.is_cuda)
+        for epoch, wanted in self.plan.steps(first_step):
+            rows = torch.from_numpy(wanted)
+            bads = self._reader.fill(epoch, rows, data)
+            yield Batch(rows, data), bads
 
 
-def _collated(items: Sequence[_Item]) -> tuple[Tensor, Any, list[Bad]]:
-    bads = [bad for item in items for bad in item.bads]
-    rows = torch.tensor([item.row for item in items])  # (n,)
-    whole = all(item.data is not None for item in items)
-    return rows, default_collate([item.data for item in items]) if whole else None, bads
+_Batches = Generator[tuple[Batch, list[Bad]], None, None]
 
 
-def _quieten(_worker: int) -> None:
-    """Let only the main process speak when a run is interrupted."""
-    # Ctrl-C reaches every process of the terminal; only the main one answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # If that cuts short the hand-over of a batch, the thread that serves it finds its line dead.
-    # What goes wrong with an image or a transform does not come this way.
-    sys.excepthook = _not_lost_connections
+class _Sender:
+    """Puts tensors on a device; copies to a GPU run beside its work, and beside ours."""
 
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = torch.device(device)
+        self.is_cuda = self._device.type == "cuda"
+        self._stream = torch.cuda.Stream(self._device) if self.is_cuda else None
 
-def _not_lost_connections(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, trace)
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device, for use there at once."""
+        if self._stream is None:
+            return tensor.to(self._device)
+        source = tensor if tensor.is_pinned() else tensor.pin_memory()
+        with torch.cuda.stream(self._stream):
+            copy = source.to(self._device, non_blocking=True)
+        user = torch.cuda.current_stream(self._device)
+        user.wait_stream(self._stream)
+        copy.record_stream(user)  # or its memory could be another's while it is still read
+        return copy
 
-
-def _sent(tree: Any, device: torch.device) -> Any:
-    """Tensors of a tree on `device`, CUDA copies running while the host goes on."""
-    if isinstance(tree, Tensor):
-        if device.type == "cuda" and not tree.is_pinned():
-            tree = tree.pin_memory()
-        return tree.to(device, non_blocking=True)
-    if isinstance(tree, dict):
-        return {key: _sent(value, device) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        # Named tuples are built by `_make`: their constructor takes the fields one by one.
-        make = getattr(type(tree), "_make", type(tree))
-        return make(_sent(value, device) for value in tree)
-    return tree
+    def finish(self) -> None:
+        """Wait until what was copied from may be overwritten."""
+        if self._stream is not None:
+            self._stream.synchronize()

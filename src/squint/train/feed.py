@@ -6,7 +6,7 @@ cropped by workers and finished on the device. Both give the same views for the 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,8 @@ from squint.data.loader import FileLoader, PackedBatch, PackedLoader
 from squint.errors import DataError
 from squint.recipe import Recipe
 from squint.shapes import Image
-from squint.train.runtime import Runtime
+from squint.train import waiting
+from squint.train.runtime import Runtime, cores
 from squint.views import TwoViews
 
 
@@ -63,10 +64,10 @@ class Feed:
     """Batches of two views, from any step on; a function of (seed, step) alone.
 
     Attributes:
-        advice: What helps if a step waits long for its images; None where they lie in memory.
+        advice: Says why steps wait for their images and what helps; None where they lie in memory.
     """
 
-    advice: str | None = None
+    advice: Callable[[], str] | None = None
 
     def __init__(self, readable: Readable, recipe: Recipe, runtime: Runtime) -> None:
         self._views = TwoViews(
@@ -87,12 +88,10 @@ class Feed:
         if readable.packed is not None:
             self._loader = PackedLoader(readable.packed.pixels, **place)
         else:
-            workers = _workers(recipe.train.workers, runtime.world_size)
-            self.advice = (
-                f"Give more --workers (now {workers}; this machine has {os.cpu_count()} cores), or "
-                "train on a small copy that loads faster: squint pack --data SRC --out DIR."
-            )
-            self._loader = FileLoader(
+            ranks = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.world_size))
+            usable = max(1, cores() // ranks)
+            workers = _workers(recipe.train.workers, usable)
+            loader = self._loader = FileLoader(
                 readable.images,
                 self._views.crops_of,
                 draw=self._views.boxes,
@@ -100,6 +99,7 @@ class Feed:
                 max_unreadable_percent=recipe.data.max_unreadable_percent,
                 **place,
             )
+            self.advice = lambda: waiting.advice(loader.lately(), workers, usable)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """The batch of `first_step` and of every step after it, without end."""
@@ -125,8 +125,6 @@ class Feed:
         return images.contiguous(memory_format=self._runtime.memory_format)
 
 
-def _workers(asked: int | Literal["auto"], world_size: int) -> int:
-    """Processes that decode, per rank; auto shares the cores among the ranks, at most 16 each."""
-    if asked != "auto":
-        return asked
-    return min(16, max(1, (os.cpu_count() or 1) // world_size))
+def _workers(asked: int | Literal["auto"], usable: int) -> int:
+    """Processes that decode, per rank; auto is one for each core it may use, at most 16."""
+    return min(16, usable) if asked == "auto" else asked

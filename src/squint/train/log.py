@@ -4,7 +4,8 @@ import abc
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,9 @@ PLAIN_LINE_SECONDS = 30.0
 
 LONG_WAIT = 0.2
 """Share of the time that steps may wait for their images before the log says what helps."""
+
+OFTEN = 3
+"""Lines in a row with a longer wait, before it says so."""
 
 
 class Meter:
@@ -135,11 +139,11 @@ class Log:
     """A run's record: every line goes to metrics.jsonl, TensorBoard and the display.
 
     On resume, lines beyond the checkpoint are dropped first, so that no step stands twice.
-    `advice` is what helps when steps wait for their images; said once, if they do.
+    `advice` says why steps wait for their images and what helps; asked once, if they do.
     """
 
     def __init__(
-        self, run: Run, screen: Display, *, first_step: int, advice: str | None = None
+        self, run: Run, screen: Display, *, first_step: int, advice: Callable[[], str] | None = None
     ) -> None:
         kept = [record for record in run.records() if record["step"] <= first_step]
         with runs.replacing(run.metrics) as temporary:
@@ -149,6 +153,7 @@ class Log:
         self._screen = screen
         self._newest: dict[str, Any] = {}
         self._advice, self._under_way = advice, False
+        self._waits: deque[float] = deque(maxlen=OFTEN)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record; it has a `step`."""
@@ -164,10 +169,13 @@ class Log:
 
     def _advise(self, data_wait: float) -> None:
         # the first interval has the start of the workers in it
-        if self._advice and self._under_way and data_wait > LONG_WAIT:
-            self.say(f"  {data_wait:.0%} of the time went into waiting for images. {self._advice}")
-            self._advice = None
+        if self._under_way:
+            self._waits.append(data_wait)
         self._under_way = True
+        if self._advice and len(self._waits) == OFTEN and min(self._waits) > LONG_WAIT:
+            share = sum(self._waits) / OFTEN
+            self.say(f"  {share:.0%} of the time went into waiting for images: {self._advice()}.")
+            self._advice = None
 
     def say(self, text: str) -> None:
         """Tell the user something."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
 from squint.precision import Precision, choose_precision
 from squint.train import memory
+
+_CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds in so many microseconds, where Linux runs this process in a container."""
 
 _WITHOUT_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers"  # torch 2.15 renamed it
@@ -154,6 +158,18 @@ def process_group(device: torch.device) -> str:
     A number that came by way of a GPU would make the host wait for all that the GPU has to do.
     """
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def cores() -> int:
+    """Cores that this process may use: those it is bound to, within its container's share."""
+    bound = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        bound = len(os.sched_getaffinity(0))
+    try:
+        quota, period = map(int, _CPU_SHARE.read_text().split())
+    except (OSError, ValueError):  # not Linux; "max": no limit
+        return bound
+    return max(1, min(bound, round(quota / period)))
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
