@@ -51,7 +51,7 @@ class Crew:
         """
         context = multiprocessing.get_context()
         to_do, self._tasks = context.Pipe(duplex=False)
-        turn = context.Lock()
+        self._turn = context.Lock()  # kept: what is not forked finds it by its name
         self._workers: dict[Connection, BaseProcess] = {}
         # Runs when the crew is dropped, and at exit before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._workers, self._tasks), exitpriority=10)
@@ -59,7 +59,7 @@ class Crew:
             with _no_interrupts(), to_do:
                 for _ in range(count):
                     answers, own = context.Pipe(duplex=False)
-                    lines = (to_do, turn, self._tasks, own)
+                    lines = (to_do, self._turn, self._tasks, own)
                     worker = context.Process(target=_serve, args=(work, *lines), daemon=True)
                     with own:  # the worker has its own copy: the line is dead when it is
                         worker.start()
