@@ -92,7 +92,7 @@ def test_information_about_two_opposite_poles_of_the_sphere() -> None:
     assert within(information.contrast_info(z, candidates, own, kappa), expected)
 
 
-@pytest.mark.parametrize(("dim", "kappa"), [(8, 3.0), (64, 12.0), (64, 60.0)])
+@pytest.mark.parametrize(("dim", "kappa"), [(8, 3.0), (64, 3.0), (64, 12.0)])
 def test_information_about_opposite_poles_in_many_dimensions(dim: int, kappa: float) -> None:
     """The cosine w to the right pole has a density of (1 - w^2)^((dim - 3) / 2) e^(kappa w)."""
     pole = F.one_hot(torch.tensor(0), dim).double()
