@@ -22,7 +22,7 @@ lint: .venv/ready
 	$(BIN)/pre-commit run --all-files
 
 # Ten minutes or so. Tables go to benchmarks/results/; a peer that is missing is named there.
-BENCHMARKS := startup step roofline views_small views_files losses sampler evaluation features
+BENCHMARKS := startup step step_peers roofline views_small views_files losses sampler evaluation features
 
 bench: .venv/bench
 	for name in $(BENCHMARKS); do \

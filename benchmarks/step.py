@@ -42,14 +42,17 @@ ALL_TINY = ",".join(f"{c}{name}@tiny" for name in METHODS for c in ("", "c-"))
 
 def main() -> None:
     """Measure the recipes asked for and print a table for each."""
-    options = side_by_side.options(__doc__, recipes=ALL_TINY, data="demo", batch_size=0, out="step")
+    options = side_by_side.options(
+        __doc__, recipes=ALL_TINY, data="demo", batch_size=0, device="auto", out="step"
+    )
     sections = [compare(name, options) for name in options.recipes.split(",")]
     side_by_side.report(options.out, sections, options)
 
 
 def compare(name: str, options: argparse.Namespace) -> Section:
     """One recipe's table."""
-    recipe = presets.recipe(name).override({"train.knn_every_epochs": 0})
+    changes = {"train.knn_every_epochs": 0, "train.device": options.device}
+    recipe = presets.recipe(name).override(changes)
     if options.batch_size:
         recipe = recipe.override({"train.batch_size": options.batch_size})
     with contextlib.ExitStack() as stack:

@@ -67,6 +67,8 @@ def main() -> None:
     if importlib.util.find_spec("lightly") is None or importlib.util.find_spec("lightning") is None:
         print("step_peers: skipped, lightly and lightning are not both installed")
         return
+    if options.quick:
+        options.rounds = 2
     recipe = presets.recipe(options.recipe).override(
         {"train.batch_size": 256, "train.knn_every_epochs": 0}
     )
