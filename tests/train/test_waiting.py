@@ -120,7 +120,8 @@ def test_a_run_goes_on_after_a_worker_was_killed(photos: Images, tmp_path: Path)
     deadly = replace(photos, store=Deadly(photos.store, tmp_path / "killed"))
     with pytest.raises(RunError, match="killed by SIGKILL"):
         squint.pretrain(deadly, recipe=recipe, out=tmp_path / "run", workers=2, quiet=True)
-    assert not multiprocessing.active_children()
+    names = [process.name for process in multiprocessing.active_children()]
+    assert not any(name.startswith("loader") for name in names)
     assert len(small.curve(Run(tmp_path / "run"))) < 12
     resumed = squint.resume(tmp_path / "run", data=deadly, quiet=True)
     small.assert_same_bits(resumed, alone)

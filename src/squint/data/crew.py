@@ -57,10 +57,15 @@ class Crew:
         self.close = util.Finalize(self, _end, (self._workers, self._tasks), exitpriority=10)
         try:
             with _no_interrupts(), to_do:
-                for _ in range(count):
+                for number in range(count):
                     answers, own = context.Pipe(duplex=False)
                     lines = (to_do, self._turn, self._tasks, own)
-                    worker = context.Process(target=_serve, args=(work, *lines), daemon=True)
+                    worker = context.Process(
+                        target=_serve,
+                        args=(work, *lines),
+                        name=f"loader worker {number}",
+                        daemon=True,
+                    )
                     with own:  # the worker has its own copy: the line is dead when it is
                         worker.start()
                     self._workers[answers] = worker
