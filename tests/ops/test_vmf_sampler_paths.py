@@ -50,9 +50,11 @@ def test_angles_are_the_references_in_double_precision(dim: int) -> None:
     noise = _noise(dim)
     for kappa in CONCENTRATIONS:
         source = kernels.Source(int(noise.key), 0)
-        gaps = kernels.gaps(source, torch.tensor([kappa], dtype=torch.float64), 3000, dim)
+        drawn = kernels.angles(source, torch.tensor([kappa], dtype=torch.float64), 3000, dim)
         exact = vmf_variates.gaps(vmf_variates.proposals(noise, 3000), kappa, dim)
-        torch.testing.assert_close(gaps, exact, rtol=1e-12, atol=4e-15 * exact.max().item())
+        torch.testing.assert_close(drawn.gap, exact, rtol=1e-12, atol=4e-15 * exact.max().item())
+        assert torch.equal(drawn.cosine, (1 - drawn.gap).float())
+        assert torch.equal(drawn.sine, torch.sqrt(drawn.gap * (2 - drawn.gap)).float())
 
 
 @needs_kernels
@@ -136,7 +138,7 @@ def test_a_row_that_is_not_a_number_spoils_itself_only() -> None:
 @needs_kernels
 def test_too_few_concentrations_are_refused() -> None:
     with pytest.raises(ValueError, match="3 concentrations do not fit 4 rows"):
-        kernels.gaps(kernels.Source(1, 0), torch.ones(3, dtype=torch.float64), 4, 8)
+        kernels.angles(kernels.Source(1, 0), torch.ones(3, dtype=torch.float64), 4, 8)
 
 
 def _taken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Of all functions and structures that Python knows; native/__init__.py has the same number. */
-#define INTERFACE 3
+#define INTERFACE 4
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -80,9 +80,11 @@ typedef struct {
 
 /* What follows works on rows begin <= row < end of arrays that hold every row, one after another.
  *
- * 1 - cosine to the mean of each row, for concentrations `kappa_step` apart (0: one for all). */
-EXPORT int squint_vmf_gaps(const Noise *noise, const double *kappa, int64_t kappa_step,
-                           int64_t dim, double *gap, int64_t begin, int64_t end);
+ * Angle to the mean of each row, for concentrations `kappa_step` apart (0: one for all): its
+ * cosine, 1 - cosine without cancellation, and sine. */
+EXPORT int squint_vmf_angles(const Noise *noise, const double *kappa, int64_t kappa_step,
+                             int64_t dim, double *gap, float *cosine, float *sine, int64_t begin,
+                             int64_t end);
 
 /* Unit rows z at the given angles to unit rows mu, in uniform directions away from them. */
 EXPORT int squint_vmf_place(const Noise *noise, const float *mu, int64_t dim, const float *cosine,

@@ -156,12 +156,22 @@ static void settle(Pending *pending, double *gap) {
     pending->count = left;
 }
 
-EXPORT int squint_vmf_gaps(const Noise *noise, const double *kappa, int64_t kappa_step,
-                           int64_t dim, double *gap, int64_t begin, int64_t end) {
+FOR_EACH_CPU
+void measure(const double *restrict gap, float *restrict cosine, float *restrict sine,
+             int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        cosine[i] = (float)(1 - gap[i]);
+        sine[i] = (float)sqrt(gap[i] * (2 - gap[i]));
+    }
+}
+
+EXPORT int squint_vmf_angles(const Noise *noise, const double *kappa, int64_t kappa_step,
+                             int64_t dim, double *gap, float *cosine, float *sine, int64_t begin,
+                             int64_t end) {
     Pending pending;
     for (int64_t start = begin; start < end; start += PENDING) {
-        pending.count = at_most(PENDING, end - start);
-        for (int64_t i = 0; i < pending.count; i++) {
+        int64_t count = pending.count = at_most(PENDING, end - start);
+        for (int64_t i = 0; i < count; i++) {
             pending.row[i] = start + i;
             pending.kappa[i] = kappa[(start + i) * kappa_step];
         }
@@ -169,6 +179,7 @@ EXPORT int squint_vmf_gaps(const Noise *noise, const double *kappa, int64_t kapp
             propose(&pending, noise->key, noise->first, trial, dim);
             settle(&pending, gap);
         }
+        measure(gap + start, cosine + start, sine + start, count);
     }
     return 0;
 }

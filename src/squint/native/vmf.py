@@ -5,10 +5,10 @@ Rows are contiguous float32 on the CPU. The numbers are those of squint.ops.vmf_
 """
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from squint import native
@@ -23,21 +23,30 @@ class Source(ctypes.Structure):
     _fields_ = (("key", ctypes.c_int64), ("first", ctypes.c_int64))
 
 
-def gaps(source: Source, kappa: Float64[Tensor, " k"], n: int, dim: int) -> Float64[Tensor, " n"]:
-    """1 - cosine to its mean of each of n draws; one concentration for all, or one per row.
+class Angles(NamedTuple):
+    """Of n draws to their means."""
+
+    gap: Float64[Tensor, " n"]
+    """1 - cosine, without cancellation."""
+    cosine: Float32[Tensor, " n"]
+    sine: Float32[Tensor, " n"]
+
+
+def angles(source: Source, kappa: Float64[Tensor, " k"], n: int, dim: int) -> Angles:
+    """Angles to their means of n draws; one concentration for all, or one per row.
 
     Raises:
         RunError: The kernels were not built.
         ValueError: Another number of concentrations.
     """
-    kernel = native.demand().squint_vmf_gaps
+    kernel = native.demand().squint_vmf_angles
     if len(kappa) not in (1, n):
         raise ValueError(f"{len(kappa)} concentrations do not fit {n} rows")
     kappa = kappa.contiguous()
-    gap = torch.empty(n, dtype=torch.float64)
+    drawn = Angles(torch.empty(n, dtype=torch.float64), *torch.empty(2, n, dtype=torch.float32))
     step = int(len(kappa) > 1)
-    _run(kernel, (ctypes.byref(source), kappa, step, dim, gap), n, dim)
-    return gap
+    _run(kernel, (ctypes.byref(source), kappa, step, dim, *drawn), n, dim)
+    return drawn
 
 
 def place(
@@ -50,7 +59,7 @@ def place(
     kernel = native.demand().squint_vmf_place
     n, dim = mu.shape
     rows = [x.contiguous() for x in (mu, cosine, sine)]
-    z = torch.empty(n, dim)
+    z = torch.empty(n, dim, dtype=torch.float32)
     _run(kernel, (ctypes.byref(source), rows[0], dim, rows[1], rows[2], z), n, dim)
     return z
 
@@ -62,7 +71,7 @@ def mean_gradient(
     kernel = native.demand().squint_vmf_mean_gradient
     n, dim = mu.shape
     rows = [x.contiguous() for x in (mu, z, grad)]
-    result = torch.empty(n, dim)
+    result = torch.empty(n, dim, dtype=torch.float32)
     _run(kernel, (*rows, dim, result), n, dim)
     return result
 

@@ -81,15 +81,16 @@ def sample(
         raise RecipeError("sample() got noise and a generator: give one of the two.")
     path = _path(path, mu)
     if path == "native":
-        source = kernels.Source(int(noise.key), noise.first)
-        concentration = torch.as_tensor(kappa, dtype=torch.float64, device="cpu").detach()
-        gap = kernels.gaps(source, concentration.reshape(-1), n, dim)
-        return _Placed.apply(mu, *_cosine_and_sine(kappa, gap, mu), source)  # pyright: ignore[reportReturnType]
+        return _sample_natively(mu, kappa, noise)
     words = philox_triton.words if path == "triton" else philox.words
     gap = vmf_variates.gaps(vmf_variates.proposals(noise, n, words), kappa, dim)
-    cosine, sine = _cosine_and_sine(kappa, gap, mu)
-    away = sine[:, None] * vmf_variates.directions(noise, n, dim, mu.dtype, words)
-    return reflect(torch.cat((cosine[:, None], away), dim=1), mu)
+    if isinstance(kappa, Tensor) and kappa.requires_grad:
+        cosine, sine = cosine_and_sine(kappa.expand(n), gap, dim)
+    else:
+        cosine, sine = 1 - gap, torch.sqrt(gap * (2 - gap))
+    cosine, sine = cosine.to(mu.dtype)[:, None], sine.to(mu.dtype)[:, None]
+    away = sine * vmf_variates.directions(noise, n, dim, mu.dtype, words)
+    return reflect(torch.cat((cosine, away), dim=1), mu)
 
 
 def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -134,13 +135,15 @@ def _native(mu: Tensor) -> Path:
     return "native"
 
 
-def _cosine_and_sine(kappa: float | Tensor, gap: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the angle to the mean of each row, in the dtype of mu; with gradient if kappa has one."""
+def _sample_natively(mu: Tensor, kappa: float | Tensor, noise: Noise) -> Tensor:
+    n, dim = mu.shape
+    source = kernels.Source(int(noise.key), noise.first)
+    numbers = torch.as_tensor(kappa, dtype=torch.float64, device="cpu").detach().reshape(-1)
+    gap, cosine, sine = kernels.angles(source, numbers, n, dim)
     if isinstance(kappa, Tensor) and kappa.requires_grad:
-        cosine, sine = cosine_and_sine(kappa.expand(len(gap)), gap, mu.shape[1])
-    else:
-        cosine, sine = 1 - gap, torch.sqrt(gap * (2 - gap))
-    return cosine.to(mu.dtype), sine.to(mu.dtype)
+        cosine, sine = (x.float() for x in cosine_and_sine(kappa.expand(n), gap, dim))
+    z: Tensor = _Placed.apply(mu, cosine, sine, source)  # pyright: ignore[reportAssignmentType]
+    return z
 
 
 class _Placed(torch.autograd.Function):
