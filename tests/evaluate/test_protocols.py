@@ -13,7 +13,8 @@ from squint.compression import CEB
 from squint.data import open_source
 from squint.errors import DataError, RunError
 from squint.evaluate import compression, protocols
-from squint.evaluate.inputs import HELD_OUT, halves, labelled_features, view_pairs
+from squint.evaluate.inputs import labelled_features, view_pairs
+from squint.evaluate.parts import HELD_OUT, halves
 from squint.methods import SimCLR
 from squint.ops import vmf
 from train import small

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from squint.data import Images, Unreadable
-from squint.evaluate.inputs import _stock, check_labels
+from squint.evaluate.inputs import _stock
+from squint.evaluate.parts import check_labels
 from squint.views import TwoViews
 from squint.views.recipes import Blur, Crop, Jitter, View, ViewsConfig
 

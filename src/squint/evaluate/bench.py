@@ -24,16 +24,14 @@ from torch import nn
 from squint.data import Images
 from squint.errors import RunError
 from squint.evaluate.inputs import (
-    Halves,
     Labelled,
     Seen,
-    check_labels,
-    halves,
     labelled,
     seen_features,
 )
 from squint.evaluate.labels import check_classes
 from squint.evaluate.options import Options
+from squint.evaluate.parts import Halves, check_labels, halves
 from squint.evaluate.subject import Subject
 from squint.interop.encoder import PretrainedEncoder, build
 from squint.precision import Precision, choose_precision

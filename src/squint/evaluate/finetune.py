@@ -29,10 +29,11 @@ from squint.errors import DataError
 from squint.evaluate.augment import Crops
 from squint.evaluate.bench import Bench
 from squint.evaluate.fewshot import subset
-from squint.evaluate.inputs import check_labels, labelled_features
+from squint.evaluate.inputs import labelled_features
 from squint.evaluate.labels import check_classes
 from squint.evaluate.linear import share_right, stratified_split
-from squint.evaluate.options import FinetuneOptions
+from squint.evaluate.options_labels import FinetuneOptions
+from squint.evaluate.parts import check_labels
 from squint.views.recipes import ViewsConfig
 
 _HELD_OUT = 0.1

@@ -14,53 +14,19 @@ from squint.data.picture import Picture
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
+from squint.evaluate.parts import check_labels
 from squint.precision import Precision
 from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
 from squint.views.two_views import EvaluationView
 
-HELD_OUT = 0.2
-"""Share of the images that is tested where the source has no test split."""
 BATCH = 500
 """Images that pass through an encoder at once."""
 
 Shown = TypeVar("Shown")
 
 _THREADS = 8
-_TEST_SPLITS = ("test", "val", "valid", "validation")
-
-
-class Halves(NamedTuple):
-    """What is learned from, what is tested, and how they were told apart."""
-
-    train: Images
-    test: Images
-    note: str
-
-
-def halves(images: Images) -> Halves:
-    """The source's own train and test splits, or a random fifth of all images as the test part.
-
-    Raises:
-        DataError: there is but one image.
-    """
-    tests = [name for name in _TEST_SPLITS if name in images.splits]
-    if "train" in images.splits and tests:
-        train, test = images.split("train"), images.split(tests[0])
-        return Halves(train, test, f"test on the {tests[0]} split, {len(test)} images")
-    if len(images) < 2:
-        raise DataError(
-            f"{images.name} has {len(images)} image, and evaluation learns from some and tests on "
-            "others. Give at least two."
-        )
-    shuffled = order(0, 0, len(images))
-    cut = max(1, round(HELD_OUT * len(images)))
-    note = (
-        f"test on {cut} of the images, {HELD_OUT:.0%} chosen at random (seed 0); the source has no "
-        "train and test splits, so pretraining may have seen them, without labels"
-    )
-    return Halves(images.select(shuffled[cut:]), images.select(shuffled[:cut]), note)
 
 
 class Labelled(NamedTuple):
@@ -94,25 +60,6 @@ def labelled_features(
     check_labels(images)
     seen = seen_features(encoder, images, views, device=device, limit=limit, precision=precision)
     return labelled(seen)
-
-
-def check_labels(images: Images) -> None:
-    """Refuse images without labels.
-
-    Raises:
-        DataError: some image has none.
-    """
-    if images.labels is not None:
-        return
-    if images.targets is not None and len(images):
-        raise DataError(
-            f"{int((images.targets < 0).sum())} of {len(images)} images of {images.name} are in no "
-            "class folder, and accuracy needs a label for each. Move them into one, or away."
-        )
-    raise DataError(
-        f"{images.name} has no labels, and accuracy needs them. Sort all images into one folder "
-        "per class, two at least, or give a labelled source with --data."
-    )
 
 
 def labelled(seen: Seen) -> Labelled:

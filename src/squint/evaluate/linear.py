@@ -19,7 +19,7 @@ from squint.errors import DataError, RecipeError
 from squint.evaluate import logistic
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.labels import Labels, check_classes, require
-from squint.evaluate.options import LINEAR_STRENGTHS
+from squint.evaluate.options_labels import LINEAR_STRENGTHS
 
 STRENGTHS = LINEAR_STRENGTHS
 """Strengths of the l2 penalty to choose from."""

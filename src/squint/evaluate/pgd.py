@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.features import evaluation_mode
-from squint.evaluate.inputs import check_labels, labelled_squares
+from squint.evaluate.inputs import labelled_squares
 from squint.evaluate.linear import LinearProbe, probe_of
+from squint.evaluate.parts import check_labels
 from squint.shapes import Image, Rows
 from squint.views.recipes import ViewsConfig
 from squint.views.two_views import normalise

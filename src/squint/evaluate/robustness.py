@@ -21,9 +21,9 @@ from squint.evaluate import figures
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON
 from squint.evaluate.features import extract
-from squint.evaluate.inputs import check_labels
 from squint.evaluate.linear import probe_of
 from squint.evaluate.mce import Errors, mean_error, mean_over_baseline, means, recorded_baseline
+from squint.evaluate.parts import check_labels
 from squint.evaluate.robustness_data import CLEAN, Piece, made, read
 from squint.views.two_views import EvaluationView
 

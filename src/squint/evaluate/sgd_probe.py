@@ -30,7 +30,7 @@ from squint.evaluate.bench import Bench, Which
 from squint.evaluate.features import extract
 from squint.evaluate.inputs import BATCH
 from squint.evaluate.linear import share_right, stratified_split
-from squint.evaluate.options import SGDProbeOptions
+from squint.evaluate.options_labels import SGDProbeOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

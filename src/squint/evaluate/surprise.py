@@ -20,7 +20,8 @@ from squint.evaluate.bench import Bench
 from squint.evaluate.compression import Coder
 from squint.evaluate.corruptions import COMMON, corrupt
 from squint.evaluate.features import evaluation_mode
-from squint.evaluate.inputs import corruptible, halves, squares
+from squint.evaluate.inputs import corruptible, squares
+from squint.evaluate.parts import halves
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
 

@@ -12,9 +12,10 @@ import numpy as np
 from squint.data import Images, open_source
 from squint.errors import DataError, RunError
 from squint.evaluate.bench import Bench
-from squint.evaluate.inputs import halves, labelled_features
+from squint.evaluate.inputs import labelled_features
 from squint.evaluate.knn import knn_protocol, knn_top1
 from squint.evaluate.linear import linear_probe
+from squint.evaluate.parts import halves
 
 
 def measured(bench: Bench) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from torch import nn
 
 from squint.data import Images
-from squint.evaluate.inputs import halves, labelled_features
+from squint.evaluate.inputs import labelled_features
 from squint.evaluate.knn import knn_top1
+from squint.evaluate.parts import halves
 from squint.recipe import Recipe
 from squint.train.compiling import not_compiled
 from squint.train.runtime import Runtime
