@@ -58,7 +58,8 @@ def main() -> None:
         parser.error("--data is required: where CIFAR-10 lies")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # while a run is still starting
     end = time.monotonic() + 60 * options.minutes
-    names = options.recipes.split(",")
+    recipes: str = options.recipes
+    names = recipes.split(",")
     for name in names:
         left = end - time.monotonic()
         if left > 5 and not ended(options.out / name):
