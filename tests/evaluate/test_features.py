@@ -62,6 +62,21 @@ def test_bfloat16_is_near_but_not_equal(images):
     torch.testing.assert_close(exact, lower, rtol=0.05, atol=0.05)
 
 
+def test_large_batches_pass_through_a_processor_in_pieces():
+    torch.manual_seed(0)
+    images = torch.randn(40, 3, 64, 64)
+    encoder = Tiny()
+    sizes = []
+    encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    features = extract(encoder, [images], count=40, device="cpu")
+    assert sizes == [16, 16, 8]
+    with torch.no_grad():
+        torch.testing.assert_close(features, encoder.eval()(images))
+    sizes.clear()
+    extract(encoder, [torch.randn(10, 3, 256, 256)], count=10, device="cpu")
+    assert sizes == [8, 2]
+
+
 @pytest.mark.parametrize("count", [9, 11])
 def test_count_must_match(images, count):
     with pytest.raises(DataError, match="announced"):

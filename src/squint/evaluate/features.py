@@ -11,6 +11,7 @@ from squint.errors import DataError, RunError
 from squint.precision import Precision
 
 _PIXELS = 1 << 16
+"""Pixels that go through an encoder at once on a CPU; 500 images of 24 px were half as fast."""
 _LEAST_PIECE = 8
 
 
