@@ -150,6 +150,7 @@ def peak_mebibytes(code: str) -> float:
     before, measured = code.split("# ---\n")
     done = subprocess.run(
         [sys.executable, "-c", f"{before}\n{_FORGET_PEAK}\n{measured}\n{_PRINT_GROWTH}"],
+        cwd=Path(__file__).parent,  # it may import the benchmark that asks
         capture_output=True,
         text=True,
         check=True,
