@@ -22,6 +22,7 @@ from pictures import write_tree
 from torch import Tensor
 
 from squint.data import Images, Plan, open_source
+from squint.data.crew import Crew
 from squint.data.loader import FileLoader
 from squint.data.pace import Pace
 from squint.data.picture import Picture
@@ -106,6 +107,32 @@ def test_nothing_is_left_of_a_loader(images: Images) -> None:
     del batches
     assert not workers_alive()
     assert descriptors() == before and names_in("/dev/shm") == shared
+
+
+class Marks:
+    """Work that leaves a file when it begins; the last task waits to be let go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, task: int) -> int:
+        (self.folder / str(task)).touch()
+        while task == 5 and not (self.folder / "go").exists():
+            time.sleep(0.01)
+        return task**2
+
+
+def test_all_answers_are_taken_at_once(tmp_path: Path) -> None:
+    crew = Crew(Marks(tmp_path), 1)
+    for task in range(6):
+        crew.give(task)
+    while not (tmp_path / "5").exists():
+        time.sleep(0.01)
+    assert [a.value for a in crew.answers(patient=False)] == [0, 1, 4, 9, 16]
+    assert crew.answers(patient=False) == []
+    (tmp_path / "go").touch()
+    assert [(a.task, a.value) for a in crew.answers(patient=True)] == [(5, 25)]
+    crew.close()
 
 
 def test_a_killed_worker_ends_the_run_with_a_plain_error(images: Images) -> None:

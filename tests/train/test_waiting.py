@@ -97,14 +97,18 @@ def photos(tmp_path: Path) -> Images:
 
 
 class Deadly(Store):
-    """Kills the worker that reads the 60th image, as a machine does that is out of memory."""
+    """Kills the worker that reads the 150th image, as a machine does that is out of memory.
+
+    That is in the second epoch, and after its beginning was saved: no more than three batches of 16
+    are read before the training process has done with an earlier one.
+    """
 
     def __init__(self, inner: Store, killed: Path) -> None:
         self.inner, self.killed, self.reads = inner, killed, 0
 
     def fetch(self, row: int) -> Raw:
         self.reads += multiprocessing.parent_process() is not None
-        if self.reads == 60 and not self.killed.exists():
+        if self.reads == 150 and not self.killed.exists():
             self.killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.inner.fetch(row)
@@ -119,10 +123,10 @@ def test_a_run_goes_on_after_a_worker_was_killed(photos: Images, tmp_path: Path)
     alone = squint.pretrain(photos, recipe=recipe, out=tmp_path / "alone", workers=0, quiet=True)
     deadly = replace(photos, store=Deadly(photos.store, tmp_path / "killed"))
     with pytest.raises(RunError, match="killed by SIGKILL"):
-        squint.pretrain(deadly, recipe=recipe, out=tmp_path / "run", workers=2, quiet=True)
+        squint.pretrain(deadly, recipe=recipe, out=tmp_path / "run", workers=1, quiet=True)
     names = [process.name for process in multiprocessing.active_children()]
     assert not any(name.startswith("loader") for name in names)
-    assert len(small.curve(Run(tmp_path / "run"))) < 12
+    assert 6 <= len(small.curve(Run(tmp_path / "run"))) < 12
     resumed = squint.resume(tmp_path / "run", data=deadly, quiet=True)
     small.assert_same_bits(resumed, alone)
     assert small.curve(resumed) == small.curve(alone)

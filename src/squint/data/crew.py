@@ -78,14 +78,17 @@ class Crew:
         self._tasks.send(task)
 
     def answers(self, *, patient: bool) -> list[Answer]:
-        """What has come from the workers; if patient, at least one answer is waited for.
+        """All that has come from the workers; if patient, at least one answer is waited for.
 
         Raises:
             RunError: A worker is dead.
             Exception: What a task raised.
         """
-        lines = wait(list(self._workers), None if patient else 0)
-        return [self._received(line) for line in lines]  # pyright: ignore[reportArgumentType]
+        found: list[Answer] = []
+        # a line that is ready has one answer or more: they are taken one by one
+        while lines := wait(list(self._workers), None if patient and not found else 0):
+            found += [self._received(line) for line in lines]  # pyright: ignore[reportArgumentType]
+        return found
 
     def _received(self, line: Connection) -> Answer:
         try:
