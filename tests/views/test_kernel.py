@@ -142,6 +142,18 @@ def test_memory_may_lie_in_any_way(channels: int) -> None:
     assert last.is_contiguous(memory_format=torch.channels_last) and torch.equal(last, planar)
 
 
+def test_levels_are_divided_by_255_to_the_last_bit() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
+    view = View(flip=0.0, jitter=Jitter(probability=0.0), gray=0.0, blur=Blur(probability=0.0))
+    config = ViewsConfig(size=16, first=view, second=view)
+    for flip in (0.0, 1.0):
+        look = drawn(replace(view, flip=flip), levels).look
+        expected = levels.flip(3) / 255 if flip else levels / 255
+        for layout in (torch.contiguous_format, torch.channels_last):
+            crops = levels.contiguous(memory_format=layout)
+            assert torch.equal(kernel.apply_look(crops, look, view, config), expected)
+
+
 def test_threads_do_not_change_the_views() -> None:
     pixels, index = photographs(77, 32, 32), torch.arange(77)
     views = TwoViews(recipes.simclr_32(), seed=0, path="native")
