@@ -20,7 +20,7 @@ import golden
 import oracles
 from ranks import RankPool
 from squint.errors import RunError
-from squint.ops import contrast_tiles, gather
+from squint.ops import contrast_dense, contrast_native, contrast_tiles, gather
 from squint.ops.contrast import (
     DENSE_SIMILARITIES,
     Path,
@@ -31,7 +31,6 @@ from squint.ops.contrast import (
     nt_xent,
     nt_xent_and_top1,
 )
-from squint.ops.products import times_transposed
 
 
 def _units(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -294,14 +293,61 @@ def test_tiles_equal_the_reference(
 def test_many_codes_take_tiles_and_little_memory(objective: Objective) -> None:
     n = 1 + math.isqrt(DENSE_SIMILARITIES)
     leaves = [x.requires_grad_() for x in _units(4, n, 16, dtype=torch.float32)]
-    with mock.patch.object(contrast_tiles, "times_transposed", wraps=times_transposed) as product:
+    with mock.patch.object(contrast_dense, "contrast", side_effect=AssertionError):
         chosen = _answers(objective, leaves, temperature=0.1)
-    assert product.called
     for ours, reference in zip(
         chosen, _answers(objective, leaves, temperature=0.1, path="dense"), strict=True
     ):
         scale = reference.abs().max().item()
         torch.testing.assert_close(ours, reference, rtol=0, atol=2e-6 * scale)
+
+
+needs_kernels = pytest.mark.skipif(
+    not contrast_native.fits(torch.zeros(1, 1), torch.zeros(1, 1), 1.0),
+    reason="the kernels are not built, or not for this processor",
+)
+
+
+@needs_kernels
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(1, 300),
+    d=st.integers(2, 70),
+    temperature=st.sampled_from([0.03, 0.1, 5.0]),
+    seed=st.integers(0, 99),
+    threads=st.sampled_from([1, 3]),
+)
+def test_the_native_kernels_equal_the_reference_in_float64(
+    objective: Objective, n: int, d: int, temperature: float, seed: int, threads: int
+) -> None:
+    leaves = [x.requires_grad_() for x in _units(4, n, d, seed=seed, dtype=torch.float32)]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    with (
+        mock.patch.object(contrast_native, "BLOCK", 0),
+        mock.patch.object(contrast_native, "LEAST_ROWS", 24),
+        mock.patch.object(torch, "get_num_threads", lambda: threads),
+    ):
+        native = _answers(objective, leaves, temperature=temperature, path="native")
+    dense = _answers(objective, exact, temperature=temperature, path="dense")
+    assert len(native) == len(dense)
+    del native[1], dense[1]  # of two nearly equal similarities float32 may take the other
+    for ours, reference in zip(native, dense, strict=True):
+        scale = max(reference.abs().max().item(), 1e-3)
+        torch.testing.assert_close(ours.double(), reference, rtol=0, atol=1e-5 * scale)
+
+
+@needs_kernels
+def test_the_native_kernels_count_hits_and_take_what_fits() -> None:
+    z1, z2, u1, u2 = _units(4, 200, 3, dtype=torch.float32)
+    for leaves in ((z1, z2, u1, u2), (u1.requires_grad_(), z2.T.contiguous().T, u1, u2)):
+        native = nt_xent_and_top1(*leaves, temperature=0.1, path="native")
+        dense = nt_xent_and_top1(*leaves, temperature=0.1, path="dense")
+        torch.testing.assert_close(native, dense, rtol=1e-6, atol=1e-6)
+    with pytest.raises(RunError, match=r"logits of at most 42\. Take path='tiles'"):
+        nt_xent(z1, z2, u1, u2, temperature=0.02, path="native")
+    sharp = nt_xent(z1, z2, u1, u2, temperature=0.001)  # auto does without them
+    torch.testing.assert_close(sharp, nt_xent(z1, z2, u1, u2, temperature=0.001, path="dense"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

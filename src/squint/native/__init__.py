@@ -14,7 +14,7 @@ from squint.errors import RunError
 PATH = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 """Where the library is, if it was built."""
 
-INTERFACE = 4
+INTERFACE = 5
 """Number of the functions and structures in squint.h: a library with another one is left alone."""
 
 

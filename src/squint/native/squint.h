@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Of all functions and structures that Python knows; native/__init__.py has the same number. */
-#define INTERFACE 4
+#define INTERFACE 5
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -93,5 +93,30 @@ EXPORT int squint_vmf_place(const Noise *noise, const float *mu, int64_t dim, co
 /* Gradient in mu of what has gradient `grad` in the rows z that squint_vmf_place made. */
 EXPORT int squint_vmf_mean_gradient(const float *mu, const float *z, const float *grad,
                                     int64_t dim, float *result, int64_t begin, int64_t end);
+
+/* A block of anchors of a contrastive loss and all keys, as squint/ops/contrast_native.py lays them
+ * out: `rows` anchors, a multiple of 8, already scaled, so that inner products are logits in bits;
+ * `keys` and `width` multiples of 32, of which `candidates` keys are there. Column own[i] + r is
+ * struck out of row r. Null by_anchors: only sums are wanted. */
+typedef struct {
+    const float *anchors; /* (rows, width) */
+    const float *across;  /* keys, (keys / 32, width, 32) */
+    const float *along;   /* keys, (width / 32, keys, 32) */
+    const float *pulls;   /* anchors over their sums, (width / 32, rows, 32) */
+    float *weights;       /* (keys / 256 rounded up, rows, 272): exp2 of the logits */
+    float *top, *total;   /* (rows,): largest logit, sum of weights */
+    float *by_anchors;    /* (rows, width): sum of weighted keys */
+    float *by_keys;       /* (keys, width): sum of weighted pulls, added to what is there */
+    int64_t rows, keys, width, candidates, own[2];
+} Contrast;
+
+/* Whether this processor has the registers that the next two functions are compiled for. */
+EXPORT int32_t squint_contrast_fits(void);
+
+/* Weights, top, total and by_anchors of rows 8 * first <= row < 8 * last. */
+EXPORT int squint_contrast_anchors(const Contrast *block, int64_t first, int64_t last);
+
+/* by_keys of keys 256 * first <= key < 256 * last. */
+EXPORT int squint_contrast_keys(const Contrast *block, int64_t first, int64_t last);
 
 #endif

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from squint.errors import RunError
-from squint.ops import contrast_dense, contrast_tiles, contrast_triton, gather
+from squint.ops import contrast_dense, contrast_native, contrast_tiles, contrast_triton, gather
 from squint.ops.precision import at_least_float32
 
 Scalar = Float[Tensor, ""]
-Path = Literal["auto", "dense", "tiles", "triton"]
+Path = Literal["auto", "dense", "tiles", "native", "triton"]
 
 DENSE_SIMILARITIES = 2**14
 """Up to so many, all at once is as fast as by tiles (benchmarks/losses.py)."""
@@ -60,8 +60,8 @@ def nt_xent(
         keys1: This rank's rows of the candidates of view 1; default `z1`.
         keys2: This rank's rows of the candidates of view 2; default `z2`.
         temperature: Divides the similarities; positive.
-        path: dense, tiles or triton; auto takes the fastest. All give the same numbers to within
-            rounding.
+        path: dense, tiles, native or triton; auto takes the fastest. All give the same numbers to
+            within rounding.
         products: torch.bfloat16 rounds the factors of float32 similarities and gradients to 8
             bits: faster and coarser (tiles only).
 
@@ -89,7 +89,7 @@ def nt_xent_and_top1(
     keys2 = z2 if keys2 is None else at_least_float32(keys2)
     alone = gather.world_size() == 1
     chosen = _path(path, z1, candidates=2 * len(z1) * gather.world_size())
-    if chosen == "tiles" and alone and keys1 is z1 and keys2 is z2:
+    if chosen in ("auto", "tiles") and alone and keys1 is z1 and keys2 is z2:
         if contrast_tiles.fits_symmetric(z1, z2, temperature):
             return contrast_tiles.symmetric(z1, z2, temperature=temperature, products=products)
     both = gather.rows(torch.stack((keys1, keys2), dim=1))  # (m, 2, d), one collective
@@ -196,7 +196,7 @@ def info_cap_nats(candidates: int) -> float:
 
 
 def _path(wanted: Path, anchors: Tensor, *, candidates: int) -> Path:
-    """The one place that picks who answers."""
+    """Who answers; auto if it is one of those that hold few similarities, see `_answer`."""
     if wanted == "triton" or (wanted == "auto" and anchors.device.type == "cuda"):
         if why := contrast_triton.missing(anchors):
             if wanted == "triton":
@@ -204,9 +204,8 @@ def _path(wanted: Path, anchors: Tensor, *, candidates: int) -> Path:
             wanted = "auto"
         else:
             return "triton"
-    if wanted != "auto":
-        return wanted
-    return "dense" if len(anchors) * candidates <= DENSE_SIMILARITIES else "tiles"
+    few = len(anchors) * candidates <= DENSE_SIMILARITIES
+    return "dense" if wanted == "auto" and few else wanted
 
 
 def _answer(
@@ -222,6 +221,15 @@ def _answer(
         return contrast_dense.contrast(anchors, partners, keys, own, temperature=temperature)
     if path == "triton":
         return contrast_triton.contrast(anchors, partners, keys, own, temperature=temperature)
+    if path == "native" or (path == "auto" and products == torch.float32):
+        if contrast_native.fits(anchors, keys, temperature):
+            return contrast_native.contrast(anchors, partners, keys, own, temperature=temperature)
+        if path == "native":
+            raise RunError(
+                "path='native' can't be taken: its kernels are built at installation by a C "
+                "compiler, and want float32 codes on a CPU with AVX-512 and logits of at most "
+                f"{contrast_native.MOST_BITS * math.log(2):.0f}. Take path='tiles'."
+            )
     return contrast_tiles.rows(
         anchors, partners, keys, own, temperature=temperature, products=products
     )

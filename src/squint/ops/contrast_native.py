@@ -1,0 +1,189 @@
+"""The contrastive loss on a CPU with AVX-512, compiled: `contrast_tiles.rows` without its waits.
+
+A block of anchors meets all keys; similarities become weights, sums and weighted keys while they
+are in the cache, and are read once more for the gradient of the keys. As there, three products, a
+gradient made in the same pass, O(n d) memory, and logits in bits.
+"""
+
+import ctypes
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from squint import native
+from squint.native.threads import in_shares
+from squint.ops.contrast_dense import refuse_second_derivative, share
+
+ROWS, PANEL, CHUNK, STRIDE = 8, 32, 256, 272
+"""As in native/contrast.c."""
+BLOCK = 2**21
+"""Similarities in a block: 8 MiB."""
+LEAST_ROWS, MOST_ROWS = 64, 256
+"""Anchors in a block, however many or few keys there are."""
+MOST_BITS = 60.0
+"""Of a logit; without a largest one subtracted, sums of exp2 neither overflow nor vanish."""
+NOWHERE = -(2**62)
+"""First column of a diagonal that is not there."""
+
+
+def fits(anchors: Tensor, keys: Tensor, temperature: float) -> bool:
+    """Whether the kernels can take these codes on this machine.
+
+    float32 on a CPU with AVX-512; unit rows fit down to temperature 0.024.
+    """
+    if anchors.device.type != "cpu" or anchors.dtype != torch.float32:
+        return False
+    library = native.library()
+    if library is None or not library.squint_contrast_fits():
+        return False
+    longest = [float(x.detach().square().sum(dim=1).amax()) ** 0.5 for x in (anchors, keys)]
+    return longest[0] * longest[1] / (temperature * math.log(2)) <= MOST_BITS
+
+
+def contrast(
+    anchors: Float[Tensor, "n d"],
+    partners: Float[Tensor, "n d"],
+    keys: Float[Tensor, "k d"],
+    own: tuple[int, ...],
+    *,
+    temperature: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """As `contrast_dense.contrast`, for codes that `fits` takes."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (anchors, partners, keys))
+    nats, top1 = _Native.apply(anchors, partners, keys, own, temperature, wanted)
+    return nats, top1
+
+
+class _Native(torch.autograd.Function):
+    """Loss, share of hits, and the gradient for a loss that is wanted once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        partners: Tensor,
+        keys: Tensor,
+        own: tuple[int, ...],
+        temperature: float,
+        wanted: bool,
+    ) -> tuple[Tensor, Tensor]:
+        n, d = anchors.shape
+        scale = 1 / (temperature * math.log(2))
+        positive = (anchors * partners).sum(dim=1) * scale  # (n,)
+        block = _Block(anchors * scale, keys, own, wanted, ctx.needs_input_grad[2])
+        total, top = torch.empty_like(positive), torch.empty_like(positive)
+        by_anchors, pulls = torch.empty_like(anchors), torch.empty(n, 1)
+        for i in range(0, n, block.rows):
+            part = slice(i, min(i + block.rows, n))
+            sums, top[part], weighted = block.meet(i)
+            total[part] = sums.log2()
+            every = torch.logaddexp2(total[part], positive[part])
+            slope = torch.exp2(-every)[:, None] / (temperature * n)
+            pulls[part] = torch.exp2(total[part] - every)[:, None] / (temperature * n)
+            if wanted:
+                by_anchors[part] = slope * weighted[:, :d] - pulls[part] * partners[part]
+                block.pull(slope * anchors[part])
+        if wanted:
+            ctx.save_for_backward(by_anchors, -pulls * anchors, block.by_keys[: len(keys), :d])
+        top1 = share(positive > top)
+        ctx.mark_non_differentiable(top1)
+        return -F.logsigmoid((positive - total) * math.log(2)).mean(), top1
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        refuse_second_derivative()
+        by = (
+            gradient * grad_outputs[0] if needed else None
+            for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        )
+        return (*by, None, None, None)
+
+
+class _Task(ctypes.Structure):
+    """`Contrast` in squint.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("anchors", "across", "along", "pulls", "weights", "top", "total"),
+                *("by_anchors", "by_keys"),
+            )
+        ),
+        *((name, ctypes.c_int64) for name in ("rows", "keys", "width", "candidates")),
+        ("own", ctypes.c_int64 * 2),
+    )
+
+
+class _Block:
+    """Keys as the kernels want them, and room for one block of anchors at a time."""
+
+    def __init__(
+        self, scaled: Tensor, keys: Tensor, own: tuple[int, ...], wanted: bool, by_keys: bool
+    ) -> None:
+        self.keys = _padded(keys.detach(), PANEL)
+        self.k, self.width = self.keys.shape
+        self.rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK // self.k // ROWS * ROWS))
+        self.n = len(scaled)
+        self.anchors = _padded(scaled.detach(), ROWS)  # (n, width), n a multiple of ROWS
+        self.candidates, self.own, self.wanted = len(keys), own, wanted
+        self.across = self.keys.view(-1, PANEL, self.width).transpose(1, 2).contiguous()
+        self.along = _panels(self.keys)
+        self.weights = torch.empty(-(-self.k // CHUNK), self.rows, STRIDE)
+        self.top, self.total = torch.empty(2, self.rows)
+        self.by_anchors = torch.empty(self.rows, self.width)
+        self.pulled = wanted and by_keys
+        self.by_keys = torch.zeros_like(self.keys) if self.pulled else self.keys.new_empty(0, 0)
+
+    def meet(self, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of weights, largest logits and weighted keys of the anchors from `first` on."""
+        rows = min(self.rows, len(self.anchors) - first)  # a multiple of ROWS
+        own = [column + first for column in self.own] + [NOWHERE] * (2 - len(self.own))
+        self.task = _Task(
+            anchors=self.anchors[first:].data_ptr(),
+            across=self.across.data_ptr(),
+            along=self.along.data_ptr(),
+            weights=self.weights.data_ptr(),
+            top=self.top.data_ptr(),
+            total=self.total.data_ptr(),
+            by_anchors=self.by_anchors.data_ptr() if self.wanted else None,
+            by_keys=self.by_keys.data_ptr(),
+            rows=rows,
+            keys=self.k,
+            width=self.width,
+            candidates=self.candidates,
+            own=(ctypes.c_int64 * 2)(*own),
+        )
+        self._run(native.demand().squint_contrast_anchors, rows // ROWS)
+        there = slice(0, min(rows, self.n - first))  # without the rows that were filled up
+        return self.total[there], self.top[there], self.by_anchors[there]
+
+    def pull(self, pulls: Float[Tensor, "b d"]) -> None:
+        """Adds to the gradient of the keys what the anchors met last pull at them."""
+        if self.pulled:
+            panels = _panels(_padded(pulls, ROWS))
+            self.task.pulls = panels.data_ptr()
+            self._run(native.demand().squint_contrast_keys, len(self.weights))
+
+    def _run(self, kernel: Any, count: int) -> None:
+        def part(first: int, last: int) -> None:
+            native.check(
+                kernel(ctypes.byref(self.task), ctypes.c_int64(first), ctypes.c_int64(last))
+            )
+
+        in_shares(count, part, least=1)
+
+
+def _padded(x: Float[Tensor, "n d"], rows: int) -> Tensor:
+    """With zeros until rows are a multiple of `rows`, and columns one of PANEL; contiguous."""
+    n, d = x.shape
+    return F.pad(x, (0, -d % PANEL, 0, -n % rows)).contiguous()
+
+
+def _panels(x: Tensor) -> Tensor:
+    """Columns in groups of PANEL, one group after the other."""
+    return x.view(len(x), -1, PANEL).transpose(0, 1).contiguous()
