@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import golden
 import oracles
@@ -192,6 +193,34 @@ def test_two_ranks_equal_one_process(ranks: RankPool, path: Path) -> None:
         by_views.transpose(0, 1).reshape(2, 6, 5) / 2, by_view, rtol=1e-12, atol=1e-12
     )
     torch.testing.assert_close(shares.mean(), share)
+
+
+def _largest_result(views: Tensor) -> int:
+    """Numbers in the largest tensor that any operation of the loss on this rank makes."""
+    leaves = [view.clone().requires_grad_() for view in views[gather.rank()]]
+    with _Sizes() as sizes:
+        _gradients(nt_xent(*leaves, temperature=0.1, path="tiles"), *leaves)
+    return sizes.largest
+
+
+class _Sizes(TorchDispatchMode):
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else (result,):
+            self.largest = max(self.largest, x.numel() if isinstance(x, Tensor) else 0)
+        return result
+
+
+@pytest.mark.ranks
+def test_no_rank_holds_the_similarities_of_the_global_batch(ranks: RankPool) -> None:
+    views = _units(2, 4, 2048, 8, dtype=torch.float32)
+    m = 2 * 2048
+    codes, similarities = 2 * m * 8, (2 * m) ** 2
+    for largest in ranks(_largest_result, views):
+        assert codes <= largest <= contrast_tiles.BLOCK
+    assert contrast_tiles.BLOCK < similarities / 32  # nor even those of its own anchors
 
 
 @pytest.mark.parametrize("path", ["dense", "tiles"])
