@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import threading
 from typing import Any
 
 import pytest
 import torch
 
+from squint.native import threads
 from squint.native.threads import in_shares
 
 
@@ -17,6 +19,31 @@ def test_shares_cover_all_once_and_small_work_stays_whole(monkeypatch: pytest.Mo
         in_shares(n, lambda *share, to=shares: to.append(share), least=10)
         assert len(shares) == parts
         assert sorted(i for first, last in shares for i in range(first, last)) == list(range(n))
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_an_error_in_a_share_is_that_of_the_call(
+    monkeypatch: pytest.MonkeyPatch, openmp: bool
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    if not openmp:
+        monkeypatch.setattr(threads, "_openmp", lambda: None)
+
+    def share(first: int, _: int) -> None:
+        if first:
+            raise ValueError("the second share")
+
+    with pytest.raises(ValueError, match="the second share"):
+        in_shares(64, share, least=16)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_shares_run_side_by_side(monkeypatch: pytest.MonkeyPatch, openmp: bool) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    if not openmp:
+        monkeypatch.setattr(threads, "_openmp", lambda: None)
+    meet = threading.Barrier(2)
+    in_shares(64, lambda first, last: meet.wait(10) and None, least=16)
 
 
 def _shares_in_child(send: Any) -> None:

@@ -8,8 +8,12 @@ import ctypes
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from squint.errors import RunError
+
+if TYPE_CHECKING:  # a command that fails early has not waited for torch
+    from torch import Tensor
 
 PATH = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 """Where the library is, if it was built."""
@@ -42,6 +46,14 @@ def demand() -> ctypes.CDLL:
             "clang) and install Squint again, or do without them."
         )
     return kernels
+
+
+def ask_for_large_pages(fresh: "Tensor") -> "Tensor":
+    """The tensor; where it is large and not yet written to, its memory comes sooner."""
+    demand().squint_ask_for_large_pages(
+        ctypes.c_void_p(fresh.data_ptr()), ctypes.c_int64(fresh.nbytes)
+    )
+    return fresh
 
 
 def check(code: int) -> None:

@@ -1,47 +1,73 @@
-"""Kernels side by side: threads take a share of the rows each, as many as torch uses itself."""
+"""Kernels side by side: threads take a share of the rows each, as many as torch uses itself.
 
+They are torch's own threads, where its OpenMP can be reached. Those go on spinning for milliseconds
+after each operation of torch; other threads would wait for the cores they spin on.
+"""
+
+import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 
-
-@contextmanager
-def threads_to_kernels() -> Iterator[int]:
-    """Torch computes in one thread meanwhile; gives the number it had, for `in_shares`.
-
-    Torch's threads go on spinning for milliseconds after each operation, on the cores that
-    kernels called between operations need.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
+_Share = Callable[[int, int], None]
+_PROCESS = os.getpid()
+_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def in_shares(
-    n: int, share: Callable[[int, int], None], *, least: int, threads: int | None = None
-) -> None:
+def in_shares(n: int, share: _Share, *, least: int) -> None:
     """Calls `share(first, last)` for parts of 0..n, side by side in torch's number of threads.
 
     Args:
         n: how many rows or images there are.
         share: works on first <= number < last.
         least: rows or images that are worth a thread.
-        threads: default: as many as torch uses itself.
     """
-    threads = min(threads or torch.get_num_threads(), n // least)
+    threads = min(torch.get_num_threads(), n // least)
     if threads <= 1:
         return share(0, n)
     bounds = [n * part // threads for part in range(threads + 1)]
-    pool = _threads(threads, os.getpid())
-    for _ in pool.map(share, bounds[:-1], bounds[1:]):
-        pass
+    shares = list(pairwise(bounds))
+    openmp = _openmp() if os.getpid() == _PROCESS else None  # its threads don't survive a fork
+    if openmp is None:
+        for _ in _threads(threads, os.getpid()).map(lambda part: share(*part), shares):
+            pass
+    else:
+        _in_openmp(openmp, share, shares)
+
+
+def _in_openmp(openmp: ctypes.CDLL, share: _Share, shares: list[tuple[int, int]]) -> None:
+    errors: list[BaseException] = []
+
+    def body(_: Any) -> None:
+        # the team may be smaller than asked for
+        mine = shares[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]
+        try:
+            for part in mine:
+                share(*part)
+        except BaseException as error:  # ctypes would print it and go on
+            errors.append(error)
+
+    openmp.GOMP_parallel(_Body(body), None, len(shares), 0)
+    if errors:
+        raise errors[0]
+
+
+@cache
+def _openmp() -> ctypes.CDLL | None:
+    """GNU OpenMP as torch has loaded it, or a library that answers to its names."""
+    names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+    if "parallel backend: OpenMP" not in torch.__config__.parallel_info():
+        return None
+    try:
+        everything = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
+        return None
+    return everything if all(hasattr(everything, name) for name in names) else None
 
 
 @cache

@@ -14,7 +14,7 @@ from torch import Tensor
 from squint import native
 from squint.native.threads import in_shares
 
-_LEAST_SHARE = 2**17  # numbers that are worth a thread
+_LEAST_SHARE = 2**18  # numbers that are worth a thread
 
 
 class Source(ctypes.Structure):
@@ -59,7 +59,7 @@ def place(
     kernel = native.demand().squint_vmf_place
     n, dim = mu.shape
     rows = [x.contiguous() for x in (mu, cosine, sine)]
-    z = torch.empty(n, dim, dtype=torch.float32)
+    z = native.ask_for_large_pages(torch.empty(n, dim, dtype=torch.float32))
     _run(kernel, (ctypes.byref(source), rows[0], dim, rows[1], rows[2], z), n, dim)
     return z
 
@@ -71,7 +71,7 @@ def mean_gradient(
     kernel = native.demand().squint_vmf_mean_gradient
     n, dim = mu.shape
     rows = [x.contiguous() for x in (mu, z, grad)]
-    result = torch.empty(n, dim, dtype=torch.float32)
+    result = native.ask_for_large_pages(torch.empty(n, dim, dtype=torch.float32))
     _run(kernel, (*rows, dim, result), n, dim)
     return result
 

@@ -28,6 +28,8 @@ Path = Literal["auto", "dense", "tiles", "native", "triton"]
 
 DENSE_SIMILARITIES = 2**14
 """Up to so many, all at once is as fast as by tiles (benchmarks/losses.py)."""
+NATIVE_ANCHORS, NATIVE_SIMILARITIES = 512, 2**21
+"""From so many on, the kernels are faster than tiles: they lay out the keys first."""
 
 
 def nt_xent(
@@ -221,7 +223,8 @@ def _answer(
         return contrast_dense.contrast(anchors, partners, keys, own, temperature=temperature)
     if path == "triton":
         return contrast_triton.contrast(anchors, partners, keys, own, temperature=temperature)
-    if path == "native" or (path == "auto" and products == torch.float32):
+    many = len(anchors) >= NATIVE_ANCHORS and len(anchors) * len(keys) >= NATIVE_SIMILARITIES
+    if path == "native" or (path == "auto" and many and products == torch.float32):
         if contrast_native.fits(anchors, keys, temperature):
             return contrast_native.contrast(anchors, partners, keys, own, temperature=temperature)
         if path == "native":

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from squint import native
-from squint.native.threads import in_shares, threads_to_kernels
+from squint.native.threads import in_shares
 from squint.ops.contrast_dense import refuse_second_derivative, share
 
 ROWS, PANEL, CHUNK, STRIDE = 8, 32, 256, 272
@@ -77,17 +77,16 @@ class _Native(torch.autograd.Function):
         block = _Block(anchors * scale, keys, own, wanted, ctx.needs_input_grad[2])
         total, top = torch.empty_like(positive), torch.empty_like(positive)
         by_anchors, pulls = torch.empty_like(anchors), torch.empty(n, 1)
-        with threads_to_kernels() as block.threads:
-            for i in range(0, n, block.rows):
-                part = slice(i, min(i + block.rows, n))
-                sums, top[part], weighted = block.meet(i)
-                total[part] = sums.log2()
-                every = torch.logaddexp2(total[part], positive[part])
-                slope = torch.exp2(-every)[:, None] / (temperature * n)
-                pulls[part] = torch.exp2(total[part] - every)[:, None] / (temperature * n)
-                if wanted:
-                    by_anchors[part] = slope * weighted[:, :d] - pulls[part] * partners[part]
-                    block.pull(slope * anchors[part])
+        for i in range(0, n, block.rows):
+            part = slice(i, min(i + block.rows, n))
+            sums, top[part], weighted = block.meet(i)
+            total[part] = sums.log2()
+            every = torch.logaddexp2(total[part], positive[part])
+            slope = torch.exp2(-every)[:, None] / (temperature * n)
+            pulls[part] = torch.exp2(total[part] - every)[:, None] / (temperature * n)
+            if wanted:
+                by_anchors[part] = slope * weighted[:, :d] - pulls[part] * partners[part]
+                block.pull(slope * anchors[part])
         if wanted:
             ctx.save_for_backward(by_anchors, -pulls * anchors, block.by_keys[: len(keys), :d])
         top1 = share(positive > top)
@@ -129,7 +128,7 @@ class _Block:
         self.keys = _padded(keys.detach(), PANEL)
         self.k, self.width = self.keys.shape
         self.rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK // self.k // ROWS * ROWS))
-        self.n, self.threads = len(scaled), 1
+        self.n = len(scaled)
         self.anchors = _padded(scaled.detach(), ROWS)  # (n, width), n a multiple of ROWS
         self.candidates, self.own, self.wanted = len(keys), own, wanted
         self.across = self.keys.view(-1, PANEL, self.width).transpose(1, 2).contiguous()
@@ -176,7 +175,7 @@ class _Block:
                 kernel(ctypes.byref(self.task), ctypes.c_int64(first), ctypes.c_int64(last))
             )
 
-        in_shares(count, part, least=1, threads=self.threads)
+        in_shares(count, part, least=1)
 
 
 def _padded(x: Float[Tensor, "n d"], rows: int) -> Tensor:

@@ -71,10 +71,8 @@ def _run(
     memory_format: torch.memory_format,
 ) -> Float[Tensor, "n c {size} {size}"]:
     n, channels = images.shape[:2]
-    views = torch.empty(n, channels, size, size, memory_format=memory_format)
-    native.demand().squint_ask_for_large_pages(
-        ctypes.c_void_p(views.data_ptr()), ctypes.c_int64(views.nbytes)
-    )
+    fresh = torch.empty(n, channels, size, size, memory_format=memory_format)
+    views = native.ask_for_large_pages(fresh)
     pointers = [ctypes.byref(argument) for argument in arguments]
     pointers.append(ctypes.byref(_Views(views.data_ptr(), *views.stride())))
 
