@@ -23,7 +23,7 @@ def resident():
 
 outside = [step() for _ in range(4)][-1]
 with memory.kept():
-    inside = [step() for _ in range(4)][-1]
+    inside = max([step() for _ in range(40)][-4:])  # the heap's holes settle within ten steps
     held = resident()
 print(outside, inside, held - resident())
 """
