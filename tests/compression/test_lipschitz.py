@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from squint.compression import lipschitz
@@ -134,6 +136,40 @@ def test_the_bound_from_divergences_is_the_slope_of_directions() -> None:
     divergence = vmf.kl(h, 300.0, other, 300.0)
     found = lipschitz.from_rate(divergence, distance, kappa_e=300.0, dim=16)
     torch.testing.assert_close(found, (h - other).norm(dim=1) / distance, rtol=1e-9, atol=0)
+
+
+@given(
+    dim=st.integers(2, 300),
+    kappa=st.floats(0.5, 2e4),
+    other_kappa=st.floats(0.5, 2e4),
+    angle=st.floats(1e-3, math.pi),
+)
+def test_the_density_bound_is_never_above_the_slope_it_bounds(
+    dim: int, kappa: float, other_kappa: float, angle: float
+) -> None:
+    h, other = torch.zeros(2, 1, dim, dtype=torch.float64)
+    h[0, 0], other[0, 0], other[0, 1] = 1.0, math.cos(angle), math.sin(angle)
+    there = vmf.kl(h, kappa, other, other_kappa), vmf.kl(other, other_kappa, h, kappa)
+    distance = torch.full((1,), 0.7, dtype=torch.float64)
+    bound = lipschitz.of_density(*there, distance)
+    slope = lipschitz.of_vmf(h, other, kappa, other_kappa, distance)
+    assert torch.equal(bound, torch.maximum(*there).sqrt() / 0.7)
+    # KL <= s^2 / 2: with a factor two to spare, but for rounding where both laws are nearly one
+    assert float(2 * bound.square()) <= float(slope.square()) * (1 + 1e-6) + 1e-9
+
+
+def test_the_slope_of_vmf_laws_is_that_of_their_steepest_code() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, other = F.normalize(torch.randn(2, 4, 3, generator=generator, dtype=torch.float64), dim=2)
+    kappa = torch.tensor([3.0, 40.0, 0.5, 7.0], dtype=torch.float64)
+    distance = torch.full((4,), 2.0, dtype=torch.float64)
+    slope = lipschitz.of_vmf(h, other, kappa, 5.0, distance)
+    z = F.normalize(torch.randn(40_000, 3, generator=generator, dtype=torch.float64), dim=1)
+    for i in range(4):
+        mine, theirs = h[i].expand_as(z), other[i].expand_as(z)
+        change = vmf.log_prob(z, mine, kappa[i]) - vmf.log_prob(z, theirs, 5.0)
+        assert float(change.abs().max()) / 2.0 == pytest.approx(float(slope[i]), rel=2e-3)
+        assert float(change.abs().max()) / 2.0 <= float(slope[i]) + 1e-9
 
 
 def test_quantiles_leave_out_what_is_no_number() -> None:

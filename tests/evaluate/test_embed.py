@@ -160,6 +160,9 @@ def test_surprise_and_slopes_are_measured_and_drawn(run: Run, tmp_path: Path) ->
     for row in rows.values():
         assert 0 < row["median"] <= row["90 %"] <= row["99 %"] <= row["max"]
     assert 0 < results["lipschitz_lower_bound"]["value"]
+    bound = results["lipschitz_density_bound"]
+    assert 0 < bound["median"] <= bound["value"] == bound["table"]["bound"]["max"]
+    assert bound["value"] < bound["table"]["slope in the steepest z"]["max"]
     for name in ("surprise", "surprise_features", "lipschitz"):
         assert (run.path / "figures" / f"{name}-dark.png").stat().st_size > 10_000
 

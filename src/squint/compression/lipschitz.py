@@ -2,9 +2,9 @@
 
 `steepest` is the largest singular value of the Jacobian at each image, the slope in the worst
 direction. `slopes` is the slope on the way to another image, an augmented or corrupted one. Both
-are lower bounds of the encoder's Lipschitz constant, and so is `from_rate`, which needs no
-gradient: the divergence of two codes' laws over the distance of their images (after Lee et al.
-2021, who bound the constant by the rate).
+are lower bounds of the encoder's Lipschitz constant. Two more need no gradient, only the divergence
+of two codes' laws and the distance of their images: `of_density` bounds the constant of
+x -> log e(z|x) (Lee et al. 2021), `from_rate` that of the direction x -> h.
 
 Distances are Euclidean. An encoder must treat every image of a batch by itself, as any does in
 evaluation mode.
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from squint.compression.information import Concentration
 from squint.ops import vmf
 
 Encoder = Callable[[Tensor], Tensor]
@@ -92,6 +93,56 @@ def slopes(
     return torch.where(slope.isfinite(), slope, torch.nan)
 
 
+def of_density(
+    divergence_nats: Float[Tensor, " n"],
+    reverse_nats: Float[Tensor, " n"],
+    distance: Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """Least Lipschitz constant L of x -> log e(z|x), nats per unit of distance, for each pair.
+
+    L^2 |x - x'|^2 >= max(KL(e || e'), KL(e' || e)), the tractable bound of Lee et al. 2021
+    (section on Lipschitz continuity and compression; f is the encoder's law, and the distance of
+    two laws is the difference of their logs). L holds for every z, so log e(z|x) - log e(z|x') is
+    at most s = L |x - x'| everywhere; then KL <= s^2 / 2 (Bun & Steinke 2016, proposition 3.3), and
+    the bound is sound with a factor 2 to spare. `of_vmf` is the slope itself.
+
+    Args:
+        divergence_nats: KL(e(z|x) || e(z|x')) of each pair.
+        reverse_nats: KL(e(z|x') || e(z|x)); the same if all concentrations are.
+        distance: of the images of each pair, above 0.
+    """
+    return torch.maximum(divergence_nats, reverse_nats).clamp(min=0).sqrt() / distance
+
+
+def of_vmf(
+    h: Float[Tensor, "n d"],
+    other: Float[Tensor, "n d"],
+    kappa: Concentration,
+    other_kappa: Concentration,
+    distance: Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """Slope of x -> log e(z|x) between two images at the z where it is steepest, for vMF laws.
+
+    log e(z|x) - log e(z|x') is z.(kappa h - kappa' h') and a constant: kappa |h - h'| / |x - x'|
+    where both concentrations are the same.
+
+    Args:
+        h: directions of e(z|x).
+        other: of e(z|x').
+        kappa: concentration of e(z|x).
+        other_kappa: of e(z|x').
+        distance: of the images of each pair, above 0.
+    """
+    dim = h.shape[1]
+    here, there = (
+        torch.as_tensor(k, dtype=torch.float64, device=h.device).expand(len(h))
+        for k in (kappa, other_kappa)
+    )
+    constant = vmf.log_normalizer(here, dim) - vmf.log_normalizer(there, dim)
+    most = _norm(here[:, None] * h - there[:, None] * other) + constant.abs()
+    return most.to(h.dtype) / distance
+
+
 def from_rate(
     divergence_nats: Float[Tensor, " n"],
     distance: Float[Tensor, " n"],
@@ -101,7 +152,7 @@ def from_rate(
 ) -> Float[Tensor, " n"]:
     """Least Lipschitz constant of x -> h with which two codes' laws can differ as much as they do.
 
-    For e(z|x) = vMF(h, kappa) the divergence is KL = kappa A(kappa) |h - h'|^2 / 2, so that
+    Ours: the bound of `of_density`, solved for the direction. For e(z|x) = vMF(h, kappa) the divergence is KL = kappa A(kappa) |h - h'|^2 / 2, so that
     |h - h'| / |x - x'| = sqrt(2 KL / (kappa A(kappa))) / |x - x'|. The rate of a method whose b
     has e's concentration and the other view's direction is this KL; compression lowers it, and
     the bound with it.

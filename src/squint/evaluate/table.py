@@ -20,6 +20,7 @@ TITLES = {
     "lipschitz_median": "steepest slope of features, median",
     "lipschitz_max": "steepest slope of features, maximum",
     "lipschitz_lower_bound": "bound of the code's slope by divergence",
+    "lipschitz_density_bound": "bound of log e(z|x)'s slope by divergence",
     "surprise_corrupted_auroc": "corrupted images by their rate, AUROC",
     "surprise_other_auroc": "other images by their rate, AUROC",
     "surprise_usual_nats": "rate of usual images, median, nats",
