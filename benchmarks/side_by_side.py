@@ -12,6 +12,7 @@ table has the median over rounds and the range that holds the middle half of the
 import argparse
 import contextlib
 import datetime
+import importlib
 import os
 import platform
 import random
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -95,6 +97,11 @@ def options(description: str | None, **more: object) -> argparse.Namespace:
         global _clock
         _clock = time.process_time
     return chosen
+
+
+def peer(name: str) -> Any:
+    """A module of a library to compare with: type checkers see none of it, installed or not."""
+    return importlib.import_module(name)
 
 
 def measure(cases: Sequence[Case], *, seconds: float) -> list[Timing]:

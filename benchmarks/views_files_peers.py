@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from side_by_side import peer
 
 from squint.views.recipes import IMAGENET_MEAN, IMAGENET_STD
 
@@ -22,9 +23,7 @@ SIZE = 224
 
 def lightly(raws: list[bytes]) -> Callable[[], object]:
     """SimCLRTransform as it comes; Pillow decodes."""
-    from lightly.transforms import SimCLRTransform
-
-    transform = SimCLRTransform(input_size=SIZE)
+    transform = peer("lightly.transforms").SimCLRTransform(input_size=SIZE)
     return lambda: [transform(Image.open(io.BytesIO(raw)).convert("RGB")) for raw in raws]
 
 
@@ -61,7 +60,7 @@ def torchvision(raws: list[bytes]) -> Callable[[], object]:
 
 def kornia(raws: list[bytes]) -> Callable[[], object]:
     """Crops one by one, as sizes differ, then whole batches; torchvision decodes, once."""
-    import kornia.augmentation as K
+    K = peer("kornia.augmentation")
 
     crop = K.RandomResizedCrop((SIZE, SIZE), scale=(0.08, 1.0), cropping_mode="slice")
     rest = torch.nn.Sequential(
@@ -81,8 +80,7 @@ def kornia(raws: list[bytes]) -> Callable[[], object]:
 
 def albumentations(raws: list[bytes]) -> Callable[[], object]:
     """Transforms on arrays; OpenCV decodes, once."""
-    import albumentations as A
-    import cv2
+    A, cv2 = peer("albumentations"), peer("cv2")
 
     cv2.setNumThreads(1)
     view = A.Compose(
@@ -109,7 +107,7 @@ def albumentations(raws: list[bytes]) -> Callable[[], object]:
 
 def dali(raws: list[bytes]) -> Callable[[], object]:
     """CPU operators on the whole batch, decoded once, one thread."""
-    from nvidia.dali import fn, pipeline_def, types
+    fn, types = peer("nvidia.dali.fn"), peer("nvidia.dali.types")
 
     encoded = [np.frombuffer(raw, np.uint8) for raw in raws]
     coin: Callable[[float], Any] = lambda p: fn.cast(  # noqa: E731
@@ -141,7 +139,7 @@ def dali(raws: list[bytes]) -> Callable[[], object]:
             output_layout="CHW",
         )
 
-    @pipeline_def(
+    @peer("nvidia.dali").pipeline_def(
         batch_size=len(raws),
         num_threads=1,
         device_id=None,

@@ -20,7 +20,7 @@ import numpy as np
 import side_by_side
 import torch
 from PIL import Image
-from side_by_side import Case, Section
+from side_by_side import Case, Section, peer
 from torch import Tensor
 
 from squint.data import open_source, pack
@@ -101,9 +101,9 @@ def squint(pixels: Tensor, path: paths.PathName, size: int = SIZE) -> Callable[[
 
 def lightly(pixels: Tensor) -> Callable[[], object]:
     """SimCLRTransform on PIL images."""
-    from lightly.transforms import SimCLRTransform
-
-    transform = SimCLRTransform(input_size=SIZE, cj_strength=0.5, gaussian_blur=0.0)
+    transform = peer("lightly.transforms").SimCLRTransform(
+        input_size=SIZE, cj_strength=0.5, gaussian_blur=0.0
+    )
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     return lambda: [transform(picture) for picture in pictures]
 
@@ -128,7 +128,7 @@ def torchvision(pixels: Tensor) -> Callable[[], object]:
 
 def kornia(pixels: Tensor) -> Callable[[], object]:
     """Augmentations on the whole batch."""
-    import kornia.augmentation as K
+    K = peer("kornia.augmentation")
 
     transform = torch.nn.Sequential(
         K.RandomResizedCrop((SIZE, SIZE), scale=(0.08, 1.0)),
@@ -148,8 +148,7 @@ def kornia(pixels: Tensor) -> Callable[[], object]:
 
 def albumentations(pixels: Tensor) -> Callable[[], object]:
     """Transforms on arrays, image by image."""
-    import albumentations as A
-    from albumentations.pytorch import ToTensorV2
+    A, to_tensor = peer("albumentations"), peer("albumentations.pytorch").ToTensorV2
 
     transform = A.Compose(
         [
@@ -158,7 +157,7 @@ def albumentations(pixels: Tensor) -> Callable[[], object]:
             A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1), p=0.8),
             A.ToGray(p=0.2),
             A.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-            ToTensorV2(),
+            to_tensor(),
         ]
     )
     arrays = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in pixels]
@@ -167,7 +166,7 @@ def albumentations(pixels: Tensor) -> Callable[[], object]:
 
 def dali(pixels: Tensor) -> Callable[[], object]:
     """CPU operators on the whole batch, one thread."""
-    from nvidia.dali import fn, pipeline_def, types
+    fn, types = peer("nvidia.dali.fn"), peer("nvidia.dali.types")
 
     arrays = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in pixels]
 
@@ -194,7 +193,7 @@ def dali(pixels: Tensor) -> Callable[[], object]:
             output_layout="CHW",
         )
 
-    @pipeline_def(
+    @peer("nvidia.dali").pipeline_def(
         batch_size=len(arrays),
         num_threads=1,
         device_id=None,

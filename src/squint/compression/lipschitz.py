@@ -152,10 +152,10 @@ def from_rate(
 ) -> Float[Tensor, " n"]:
     """Least Lipschitz constant of x -> h with which two codes' laws can differ as much as they do.
 
-    Ours: the bound of `of_density`, solved for the direction. For e(z|x) = vMF(h, kappa) the divergence is KL = kappa A(kappa) |h - h'|^2 / 2, so that
-    |h - h'| / |x - x'| = sqrt(2 KL / (kappa A(kappa))) / |x - x'|. The rate of a method whose b
-    has e's concentration and the other view's direction is this KL; compression lowers it, and
-    the bound with it.
+    Ours: the divergence of `of_density`, read as a distance of directions. For e(z|x) =
+    vMF(h, kappa) it is KL = kappa A(kappa) |h - h'|^2 / 2, so that |h - h'| / |x - x'| =
+    sqrt(2 KL / (kappa A(kappa))) / |x - x'|. The rate of a method whose b has e's concentration
+    and the other view's direction is this KL; compression lowers it, and the bound with it.
 
     Args:
         divergence_nats: KL(e(z|x) || e(z|x')) of each pair.
