@@ -17,10 +17,10 @@ from side_by_side import Case, Section
 
 from squint import presets
 from squint.data import open_source
+from squint.device import Precision
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import BATCH, seen_features
 from squint.interop.encoder import build
-from squint.precision import Precision
 
 IMAGES, PIECE = 2_000, 100
 

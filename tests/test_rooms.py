@@ -18,7 +18,7 @@ BELOW = {
     "data": {"errors", "shapes", "native"},
     "views": {"errors", "shapes", "native", "data"},
     "codec": {"errors"},
-    "precision": set(),
+    "device": {"errors"},
     "configs": {"errors"},
     "recipe": {"errors", "codec", "configs", "views"},
     "presets": {"errors", "configs", "recipe", "views"},

@@ -59,7 +59,8 @@ def decode(kind: Any, value: Any, path: str = "", *, added: Added = NOTHING_ADDE
     if origin is tuple and isinstance(value, list | tuple):
         each = options[:1] * len(value) if options[-1] is Ellipsis else options
         if len(each) == len(value):
-            return tuple(decode(t, v, path) for t, v in zip(each, value, strict=True))
+            pairs = zip(each, value, strict=True)
+            return tuple(decode(t, v, path, added=added) for t, v in pairs)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if kind in (int, bool, str) and type(value) is kind:
@@ -74,12 +75,12 @@ def _decode_union(options: tuple[Any, ...], value: Any, path: str, added: Added)
     tagged: dict[Any, Any] = {o.kind: o for o in options if hasattr(o, "kind")}
     if tagged:
         kind = value.get("kind") if isinstance(value, Mapping) else value
-        if kind not in tagged:
+        if not isinstance(kind, str) or kind not in tagged:
             raise RecipeError(f"{path}.kind={kind!r} must be one of {', '.join(tagged)}.")
         return _decode_dataclass(tagged[kind], value, path, added)
     for option in options:
         try:
-            return decode(option, value, path)
+            return decode(option, value, path, added=added)
         except RecipeError:
             continue
     expected = " or ".join(str(getattr(o, "__name__", o)) for o in options)

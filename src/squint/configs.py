@@ -279,6 +279,11 @@ class OptimConfig:
             raise RecipeError(f"optim.momentum={self.momentum} must be from 0 to below 1.")
         if self.clip_grad_norm != "off":
             _positive("optim.clip_grad_norm", self.clip_grad_norm)
+        if self.name == "lars" and self.lars_form == "mocov3" and self.decay_norm_and_bias:
+            raise RecipeError(
+                "optim.decay_norm_and_bias=True contradicts optim.lars_form=mocov3, which never "
+                "decays tensors of one axis. Drop it, or take --optim.lars-form byol."
+            )
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise RecipeError(
                 f"optim.decay_epochs={self.decay_epochs} and optim.schedule={self.schedule} do not "

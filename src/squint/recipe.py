@@ -47,7 +47,7 @@ class Recipe:
         elif isinstance(self.compression, CEBConfig):
             _check_critic(self.method.temperature, self.compression.kappa_b)
         if isinstance(self.method, MoCoConfig):
-            _check_norm_groups(self.method.norm_groups, self.train.batch_size)
+            _check_norm_groups(self.method.norm_groups, self.train)
         _check_micro_batch(self.train)
         if self.optim.warmup_epochs > self.train.epochs:
             raise RecipeError(
@@ -182,12 +182,15 @@ def _check_backward_view(method: BYOLConfig, compression: OpenConfig | CEBConfig
         )
 
 
-def _check_norm_groups(groups: int, batch_size: int) -> None:
-    if batch_size % groups or batch_size // groups < 2:
+def _check_norm_groups(groups: int, train: TrainConfig) -> None:
+    name, images = "train.batch_size", train.batch_size
+    if isinstance(train.micro_batch_size, int):  # what batch norm sees at once
+        name, images = "train.micro_batch_size", train.micro_batch_size
+    if images % groups or images // groups < 2:
         raise RecipeError(
-            f"train.batch_size={batch_size} can't be split into method.norm_groups={groups} equal "
-            "parts of at least 2 images: batch norm sees each part by itself. Give a batch size "
-            f"that is a multiple of {groups}, or another --method.norm-groups."
+            f"{name}={images} can't be split into method.norm_groups={groups} equal parts of at "
+            f"least 2 images: batch norm sees each part by itself. Give a {name} that is a larger "
+            f"multiple of {groups}, or another --method.norm-groups."
         )
 
 

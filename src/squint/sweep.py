@@ -5,6 +5,7 @@ any time: finished runs are skipped, unfinished ones continued, and a run that f
 others alone. Everything measured is in sweep.json, written anew after every run.
 """
 
+import contextlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from squint.errors import RecipeError, RunError, SquintError
 from squint.evaluate import frontier
 from squint.evaluate.options import Options
 from squint.evaluate.protocols import check_protocols, evaluate
-from squint.recipe import Recipe, leaves
+from squint.recipe import Recipe
 from squint.runs import Run
 from squint.train.pretrain import pretrain, resume
 from squint.train.signals import Interrupted
@@ -122,7 +123,7 @@ def plan(
     """
     if not values or not seeds:
         raise RecipeError("A sweep needs at least one value and one seed: --over FIELD VALUE …")
-    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    texts = [_text(value) for value in values]
     for name, given in (("value", texts), ("seed", list(seeds))):
         if len(set(given)) < len(given):
             raise RecipeError(f"A {name} of the sweep is given twice: {given}. Leave one out.")
@@ -138,27 +139,27 @@ def plan(
     ]
 
 
+def _text(value: str | float | int) -> str:
+    """A value as one would write it: 1 for 1.0, and every digit that tells it from others."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if isinstance(value, str) or float(short) == value else repr(value)
+
+
 def _at(base: Recipe, over: str, text: str) -> Recipe:
     if over == "train.seed":
         raise RecipeError("A sweep over train.seed is --seeds: give the field that is to differ.")
     if text == frontier.PLAIN and over.startswith("compression."):
         return base.replace(compression=OpenConfig())
-    known = leaves(base)
-    if over not in known:
-        raise RecipeError(f"No field {over!r} in this recipe.{codec.nearest(over, known)}")
-    return base.override({over: _value(text, known[over])})
+    return base.override({over: _value(text)})
 
 
-def _value(text: str, current: Any) -> Any:
+def _value(text: str) -> Any:
     """A value as the recipe has it: a number where it looks like one."""
     if text in ("True", "False"):
         return text == "True"
     for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return float(number) if isinstance(current, float) else number
+        with contextlib.suppress(ValueError):
+            return kind(text)
     return text
 
 

@@ -1,7 +1,7 @@
 """Features, paths, labels and residual information in files; surprise and slopes as protocols."""
 
 import csv
-import sys
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,7 @@ def test_files_without_labels_and_with_an_unreadable_one(run: Run, tmp_path: Pat
 def test_what_cannot_be_written_is_said_before_anything_is_computed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["squint.evaluate.embed"]
+    module = importlib.import_module("squint.evaluate.embed")
     monkeypatch.setattr(module, "open_subject", lambda _: pytest.fail("began"))
     for name, message in (
         ("e.xlsx", r"one of \.npz, \.csv, \.parquet"),

@@ -9,7 +9,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from squint.errors import DataError, RecipeError
 from squint.evaluate.knn import (
-    knn_leave_one_out_top1,
     knn_protocol,
     knn_top1,
     neighbors,
@@ -41,32 +40,14 @@ def test_equals_sklearn(k, temperature):
     assert 0.3 < ours < 0.95
 
 
-def test_leave_one_out_equals_a_bank_without_the_image():
-    x, y = clusters(3, 40)
-    right = 0.0
-    for i in range(40):
-        rest = torch.arange(40) != i
-        right += knn_top1(x[rest], y[rest], x[i : i + 1], y[i : i + 1], k=5, num_classes=4)
-    assert knn_leave_one_out_top1(x, y, k=5, num_classes=4) == pytest.approx(right / 40)
-
-
 @settings(max_examples=20, deadline=None)
-@given(st.integers(1, 17), st.integers(1, 23), st.integers(1, 20), st.booleans())
-def test_blocks_do_not_matter(query_rows, bank_rows, k, leave_out_self):
+@given(st.integers(1, 17), st.integers(1, 23), st.integers(1, 21))
+def test_blocks_do_not_matter(query_rows, bank_rows, k):
     bank, _ = clusters(4, 21)
-    queries = bank if leave_out_self else clusters(5, 9)[0]
-    cosines, rows = neighbors(
-        queries,
-        bank,
-        k=k,
-        leave_out_self=leave_out_self,
-        query_rows=query_rows,
-        bank_rows=bank_rows,
-    )
+    queries, _ = clusters(5, 9)
+    cosines, rows = neighbors(queries, bank, k=k, query_rows=query_rows, bank_rows=bank_rows)
     unit = torch.nn.functional.normalize
     dense = unit(queries.double(), dim=1) @ unit(bank.double(), dim=1).T
-    if leave_out_self:
-        dense.fill_diagonal_(-2)
     expected, order = dense.topk(k, dim=1)
     torch.testing.assert_close(cosines.double(), expected, rtol=0, atol=1e-6)
     assert torch.equal(rows, order)
@@ -94,16 +75,15 @@ def test_equal_votes_go_to_the_lowest_class():
 def test_k_beyond_the_bank_uses_all_of_it_and_says_so():
     x, y = clusters(1, 30)
     assert knn_top1(x, y, x, y, k=500, num_classes=4) == knn_top1(x, y, x, y, k=30, num_classes=4)
-    protocol = knn_protocol(k=500, temperature=0.1, bank_images=30, leave_one_out=True)
-    assert "k=29 (asked 500, there are no more)" in protocol and "leave one out" in protocol
-    assert "k=20," in knn_protocol(k=20, temperature=0.1, bank_images=30, leave_one_out=False)
+    protocol = knn_protocol(k=500, temperature=0.1, bank_images=30)
+    assert "k=30 (asked 500, there are no more)" in protocol
+    assert "k=20," in knn_protocol(k=20, temperature=0.1, bank_images=30)
 
 
 def test_numpy_labels():
     x, y = clusters(1, 30)
-    assert knn_leave_one_out_top1(x, y.numpy(), k=3, num_classes=4) == knn_leave_one_out_top1(
-        x, y, k=3, num_classes=4
-    )
+    arrays = knn_top1(x, y.numpy(), x, y.numpy(), k=3, num_classes=4)
+    assert arrays == knn_top1(x, y, x, y, k=3, num_classes=4)
 
 
 def test_errors():
@@ -114,8 +94,6 @@ def test_errors():
         knn_top1(x, y, x, torch.full((30,), -1), num_classes=4)
     with pytest.raises(DataError, match="not below num_classes=2"):
         knn_top1(x, y, x, y, num_classes=2)
-    with pytest.raises(DataError, match="at least 2 images"):
-        knn_leave_one_out_top1(x[:1], y[:1], num_classes=4)
     with pytest.raises(RecipeError, match="k=0"):
         knn_top1(x, y, x, y, k=0, num_classes=4)
     with pytest.raises(RecipeError, match="temperature"):

@@ -11,7 +11,7 @@ from torch import nn
 from squint import presets
 from squint.compression import CEB
 from squint.data import open_source
-from squint.errors import DataError, RunError
+from squint.errors import DataError, SquintError
 from squint.evaluate import compression, protocols
 from squint.evaluate.inputs import labelled_features, view_pairs
 from squint.evaluate.parts import HELD_OUT, halves
@@ -115,7 +115,7 @@ def test_a_method_is_measured_through_its_own_channel() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    assert protocols._device("cpu") == CPU
+    assert protocols.device_of("cpu") == CPU
     for name in ("toaster", "cuda:99"):
-        with pytest.raises(RunError, match="--device cpu"):
-            protocols._device(name)
+        with pytest.raises(SquintError, match="cpu"):
+            protocols.device_of(name)

@@ -115,7 +115,7 @@ def test_odd_sources(
         ("--features.precision half", "'float32', 'bfloat16', 'auto'"),
         ("--size 16", "is a run, which knows its encoder, input and weights"),
         ("--encoder resnet18", "is a run, which knows its encoder, input and weights"),
-        ("--device toaster", "Use --device auto or --device cpu"),
+        ("--device toaster", "Use auto, cpu, cuda, cuda:1 or mps"),
         ("--out ODD", "is a folder, or is in one that does not exist"),
         ("--out ODD/nowhere/e.json", "is a folder, or is in one that does not exist"),
     ],

@@ -10,11 +10,11 @@ from PIL import Image
 
 import squint
 from squint import methods
+from squint.device import choose_device, choose_precision
 from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
 from squint.train import health
-from squint.train.runtime import choose_device, choose_precision
 from train import small
 
 
@@ -99,7 +99,7 @@ def test_nan_stops_before_anything_is_saved_and_names_the_term(
         return step._replace(loss=step.loss * nan, logs=step.logs | {where: nan})
 
     monkeypatch.setattr(SimCLR, "forward", spoiled)
-    word = "gradient of" if where == "gradient" else where  # later, all gradients are bad
+    word = "the gradient is not" if where == "gradient" else where  # later, all gradients are bad
     if where == "gradient" and wait:
         word = "projector.0.weight"
     with pytest.raises(RunError, match=rf"Step 9: .*{word}.* not finite"):

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from squint.data import Images
+from squint.device import Precision, choose_precision
 from squint.errors import RunError
 from squint.evaluate.inputs import (
     Labelled,
@@ -34,7 +35,6 @@ from squint.evaluate.options import Options
 from squint.evaluate.parts import Halves, check_labels, halves
 from squint.evaluate.subject import Subject
 from squint.interop.encoder import PretrainedEncoder, build
-from squint.precision import Precision, choose_precision
 from squint.runs import Run
 from squint.views.recipes import ViewsConfig
 

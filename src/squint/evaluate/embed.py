@@ -18,7 +18,7 @@ from squint.evaluate.bench import Bench
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import view_pairs
 from squint.evaluate.options import Options
-from squint.evaluate.protocols import _device, _images
+from squint.evaluate.protocols import device_of, images_of
 from squint.evaluate.subject import open_subject
 from squint.methods import Method
 from squint.runs import Run
@@ -53,7 +53,7 @@ def embed(
         target: a run folder, or whatever else `squint.evaluate` takes.
         data: images, with or without labels; by default those of the run.
         out: FILE.npz, .csv or .parquet; written whole or not at all.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
 
     Raises:
         SquintError: no such run or images, a file that can't be written, or .parquet without
@@ -61,8 +61,7 @@ def embed(
     """
     writer = _writer(Path(out)) if out is not None else None
     subject = open_subject(target)
-    images = _images(subject.run, data, subject.encoder.config.in_channels)
-    bench = Bench(subject, images, _device(device), Options())
+    bench = Bench(subject, images_of(subject, data), device_of(device), Options())
     seen = bench.seen_all()
     rate = None
     if subject.run is not None:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from squint.device import Precision
 from squint.errors import DataError, RunError
-from squint.precision import Precision
 
 _PIXELS = 1 << 16
 """Pixels that go through an encoder at once on a CPU; 500 images of 24 px were half as fast."""

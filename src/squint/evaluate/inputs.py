@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from squint.data import Images, Unreadable, order, pack
 from squint.data.picture import Picture
+from squint.device import Precision
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
 from squint.evaluate.parts import check_labels
-from squint.precision import Precision
 from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
 from squint.views.recipes import ViewsConfig
@@ -55,7 +55,7 @@ def labelled_features(
     """Features of the evaluation view of every image, or of at most `limit` chosen at random.
 
     Raises:
-        DataError: the images have no labels, or too many can't be read.
+        DataError: the images have no labels, or can't be read.
     """
     check_labels(images)
     seen = seen_features(encoder, images, views, device=device, limit=limit, precision=precision)
@@ -81,7 +81,7 @@ def seen_features(
     """As `labelled_features`, for images with or without labels.
 
     Raises:
-        DataError: too many can't be read.
+        DataError: none of them, or of 500 in a row, can be read.
     """
     stock = _stock(images, limit)
     view = EvaluationView(views)
@@ -192,7 +192,7 @@ def labelled_squares(
         limit: images, chosen at random if there are more; None for all.
 
     Raises:
-        DataError: too many can't be read.
+        DataError: none of them, or of 500 in a row, can be read.
     """
     stock = _stock(images, limit)
     view = EvaluationView(views)
@@ -217,7 +217,7 @@ class _Stock(NamedTuple):
 
 
 def _stock(images: Images, limit: int | None) -> _Stock:
-    packed = pack(images)
+    packed = pack(images, max_unreadable_percent=100.0)  # as files: the unreadable are left out
     images = packed.images if packed else images
     rows = np.arange(len(images))
     if limit is not None and limit < len(rows):

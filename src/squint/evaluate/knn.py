@@ -36,7 +36,6 @@ def measured(bench: Bench) -> dict[str, Any]:
         k=options.k,
         temperature=options.temperature,
         bank_images=len(bench.features()[0].labels),
-        leave_one_out=False,
     )
     return {"knn_top1": bench.entry(values, protocol)}
 
@@ -79,49 +78,19 @@ def knn_top1(
     return _share_right(cosines, votes[rows], truth, temperature, num_classes)
 
 
-def knn_leave_one_out_top1(
-    features: Float[Tensor, "k f"],
-    labels: Labels,
-    *,
-    k: int = 200,
-    temperature: float = 0.1,
-    num_classes: int,
-    device: torch.device | str = "cpu",
-) -> float:
-    """`knn_top1` of every image among all others, for data without a test split, 0 to 1.
-
-    Raises:
-        DataError: labels are absent or out of range, or there are fewer than 2 images.
-        RecipeError: k or temperature is out of range.
-    """
-    classes = _classes(labels, len(features), num_classes, "the source")
-    _check(k, temperature)
-    if len(features) < 2:
-        raise DataError("1 image has no neighbour: leave-one-out kNN needs at least 2 images.")
-    k = min(k, len(features) - 1)
-    cosines, rows = neighbors(features, features, k=k, leave_out_self=True, device=device)
-    return _share_right(cosines, classes[rows], classes, temperature, num_classes)
-
-
-def knn_protocol(*, k: int, temperature: float, bank_images: int, leave_one_out: bool) -> str:
+def knn_protocol(*, k: int, temperature: float, bank_images: int) -> str:
     """All that decides the number, in one line, to be printed beside it.
 
     Args:
         k: neighbours asked for.
         temperature: of the votes.
-        bank_images: images in the bank; of the whole source under leave_one_out.
-        leave_one_out: whether `knn_leave_one_out_top1` was used.
+        bank_images: images in the bank.
     """
-    others = bank_images - leave_one_out
-    used = f"k={k}" if k <= others else f"k={others} (asked {k}, there are no more)"
-    bank = (
-        f"every image among the {others} others of the same data (leave one out)"
-        if leave_one_out
-        else f"test images among {bank_images} train images"
-    )
+    used = f"k={k}" if k <= bank_images else f"k={bank_images} (asked {k}, there are no more)"
     return (
         f"kNN top-1: l2-normalised encoder features, cosine, {used}, votes "
-        f"exp(cosine / {temperature:g}), {bank}, evaluation view, last weights"
+        f"exp(cosine / {temperature:g}), test images among {bank_images} train images, evaluation "
+        "view, last weights"
     )
 
 
@@ -130,7 +99,6 @@ def neighbors(
     bank: Float[Tensor, "m f"],
     *,
     k: int,
-    leave_out_self: bool = False,
     device: torch.device | str = "cpu",
     query_rows: int = 256,
     bank_rows: int = 16384,
@@ -144,13 +112,12 @@ def neighbors(
     Args:
         queries: features, any scale.
         bank: features, any scale.
-        k: from 1 to the rows of the bank (less one under leave_out_self).
-        leave_out_self: queries are the bank, and no row is its own neighbour.
+        k: from 1 to the rows of the bank.
         device: where similarities are computed.
         query_rows: rows of a block.
         bank_rows: columns of a block.
     """
-    assert 1 <= k <= len(bank) - leave_out_self, f"{k} neighbors of {len(bank)} rows"
+    assert 1 <= k <= len(bank), f"{k} neighbors of {len(bank)} rows"
     cosines = torch.full((len(queries), k), -torch.inf)
     rows = torch.zeros(len(queries), k, dtype=torch.int64)
     for first in range(0, len(bank), bank_rows):
@@ -159,16 +126,8 @@ def neighbors(
             part = slice(start, min(start + query_rows, len(queries)))
             wanted = _unit(queries[part], device)  # (query_rows, f)
             similar = times_transposed(wanted, block)  # (query_rows, bank_rows)
-            if leave_out_self:
-                _leave_out(similar, start - first)
             cosines[part], rows[part] = _better(cosines[part], rows[part], similar, first)
     return cosines, rows
-
-
-def _leave_out(similar: Tensor, offset: int) -> None:
-    """Forget each row's similarity to itself: row i is column i + offset, if there is one."""
-    if -len(similar) < offset < similar.shape[1]:
-        similar.diagonal(offset).fill_(-torch.inf)
 
 
 def _better(best: Tensor, rows: Tensor, similar: Tensor, first: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from squint.errors import DataError
 HELD_OUT = 0.2
 """Share of the images that is tested where the source has no test split."""
 
-_TEST_SPLITS = ("test", "val", "valid", "validation")
+_TEST_SPLITS = ("test", "val")
 
 
 class Halves(NamedTuple):

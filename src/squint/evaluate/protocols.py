@@ -17,6 +17,7 @@ import torch
 
 from squint import runs
 from squint.data import Images, open_source
+from squint.device import choose_device
 from squint.errors import RunError
 from squint.evaluate import (
     augmentations,
@@ -38,7 +39,7 @@ from squint.evaluate import (
 )
 from squint.evaluate.bench import Bench
 from squint.evaluate.options import Options, SubjectOptions
-from squint.evaluate.subject import open_subject
+from squint.evaluate.subject import Subject, open_subject
 from squint.runs import Run
 
 Table = dict[str, Any]
@@ -85,7 +86,7 @@ def evaluate(
         data: a labelled source; by default the images the run was trained on. Its train split is
             the bank or the training set, its test or val split is tested.
         protocols: names out of `PROTOCOLS`.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
         options: settings of the protocols.
         subject: architecture, weights, size and result file of a target that is no run.
 
@@ -94,8 +95,8 @@ def evaluate(
     """
     check_protocols(protocols)
     under_test = open_subject(target, subject)
-    images = _images(under_test.run, data, under_test.encoder.config.in_channels)
-    bench = Bench(under_test, images, _device(device), options or Options())
+    images = images_of(under_test, data)
+    bench = Bench(under_test, images, device_of(device), options or Options())
     table = _begun(under_test.out, under_test.described() | {"data": images.name})
     for protocol in protocols:
         began = time.monotonic()
@@ -119,8 +120,8 @@ def check_protocols(protocols: Sequence[str]) -> None:
             raise RunError(f"No protocol {protocol!r}: it must be one of {', '.join(PROTOCOLS)}.")
 
 
-def _images(run: Run | None, data: str | Path | Images | None, channels: int) -> Images:
-    """The images asked for, or those of the run.
+def images_of(subject: Subject, data: str | Path | Images | None) -> Images:
+    """The images asked for, or those of the subject's run.
 
     Raises:
         SquintError: there are none.
@@ -128,10 +129,19 @@ def _images(run: Run | None, data: str | Path | Images | None, channels: int) ->
     if isinstance(data, Images):
         return data
     if data is None:
-        if run is None:
+        if subject.run is None:
             raise RunError("An encoder without a run has no images of its own: give --data SRC.")
-        data = run.source
-    return open_source(data, channels=channels)
+        data = subject.run.source
+    return open_source(data, channels=subject.encoder.config.in_channels)
+
+
+def device_of(name: str) -> torch.device:
+    """The device asked for; auto is CUDA or the CPU, as probes compute in float64.
+
+    Raises:
+        SquintError: it is unknown, or not on this machine.
+    """
+    return choose_device(name, mps=False)
 
 
 def _begun(path: Path, head: Table) -> Table:
@@ -158,20 +168,4 @@ def _read(path: Path) -> Table:
         raise RunError(
             f"{path} can't be read ({error}), and writing it anew would lose what it holds. "
             "Move it away or restore it."
-        ) from None
-
-
-def _device(name: str) -> torch.device:
-    """The device asked for, once it is known to work.
-
-    Raises:
-        RunError: there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):  # torch without CUDA asserts
-        raise RunError(
-            f"Device {name!r} is unknown or not on this machine. Use --device auto or --device cpu."
         ) from None

@@ -59,7 +59,6 @@ def measured(bench: Bench) -> dict[str, Any]:
         k=options.k,
         temperature=options.temperature,
         bank_images=len(train_images),
-        leave_one_out=False,
     )
     note = f"learned on {train_images.name}, tested on {bench.parts.test.name}"
     return {

@@ -109,7 +109,8 @@ class GroupBatchNorm(_NormBase):
             raise RunError(
                 f"Batch norm in {self.groups} groups can't be done with {rows} images on each of "
                 f"{ranks} ranks: every rank needs the same number of groups, and every group the "
-                "same number of images, at least 2. Change --method.norm-groups or --batch-size."
+                "same number of images, at least 2. Change --method.norm-groups, --batch-size or "
+                "--train.micro-batch-size."
             )
         return groups
 

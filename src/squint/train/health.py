@@ -64,11 +64,13 @@ class Watch:
         taken, self._open = self._open, None
         if taken.arrived is not None:
             taken.arrived.synchronize()
-        if not bool(taken.finite):
-            check_finite(taken.step, taken.grad_norm, self._method, taken.number)
+        if not bool(taken.finite):  # by now the parameters carry the gradient of the next step
+            check_finite(taken.step, taken.grad_norm, None, taken.number)
 
 
-def check_finite(step: Step, grad_norm: Float[Tensor, ""], method: nn.Module, number: int) -> None:
+def check_finite(
+    step: Step, grad_norm: Float[Tensor, ""], method: nn.Module | None, number: int
+) -> None:
     """Make sure that the loss and the whole gradient are finite.
 
     Under several ranks gradients are already averaged here, so every rank sees the same and stops.
@@ -76,7 +78,8 @@ def check_finite(step: Step, grad_norm: Float[Tensor, ""], method: nn.Module, nu
     Args:
         step: the forward pass, its loss and terms.
         grad_norm: norm of the whole gradient.
-        method: whose parameters carry the gradient, to name the first bad one.
+        method: whose parameters carry the gradient, to name the first bad one; None if they no
+            longer do.
         number: optimizer steps done.
 
     Raises:
@@ -90,15 +93,15 @@ def check_finite(step: Step, grad_norm: Float[Tensor, ""], method: nn.Module, nu
     elif not bool(torch.isfinite(step.loss)):
         what = "the loss"
     else:
-        what = f"the gradient of {_first_bad_gradient(method)}"
+        what = "the gradient" if method is None else _bad_gradient(method)
     raise RunError(
         f"Step {number + 1}: {what} is not finite. Nothing of it was saved: the last checkpoint is "
         "good. Try a lower --lr, --optim.clip-grad-norm 1, or --train.precision float32."
     )
 
 
-def _first_bad_gradient(method: nn.Module) -> str:
+def _bad_gradient(method: nn.Module) -> str:
     for name, parameter in method.named_parameters():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            return name
-    return "another rank"
+            return f"the gradient of {name}"
+    return "the norm of the whole gradient"  # every part is finite, their squares overflow

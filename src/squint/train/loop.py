@@ -120,6 +120,7 @@ def fit(
         if epoch_end or last or stopping or clock.save_is_due():
             watch.settle()
             events.save(done)
+            clock.saved()
         if stopping:
             break
     return done
@@ -154,11 +155,12 @@ class Clock:
         self._restart()
 
     def save_is_due(self) -> bool:
-        """Whether the time between checkpoints has passed; if so, it starts anew."""
-        due = time.monotonic() - self._saved >= self._save_seconds > 0
-        if due:
-            self._saved = time.monotonic()
-        return due
+        """Whether the time between checkpoints has passed."""
+        return time.monotonic() - self._saved >= self._save_seconds > 0
+
+    def saved(self) -> None:
+        """The time between checkpoints starts anew."""
+        self._saved = time.monotonic()
 
     def _restart(self) -> None:
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
@@ -180,8 +182,7 @@ def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
 def clip_gradient(method: nn.Module, recipe: Recipe) -> torch.Tensor:
     """Norm of the whole gradient before clipping; scales it down if the recipe says so."""
     parameters = [p for p in method.parameters() if p.grad is not None]
-    norms = torch._foreach_norm([p.grad for p in parameters])  # pyright: ignore
-    norm = torch.linalg.vector_norm(torch.stack(norms))
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     limit = recipe.optim.clip_grad_norm
     if limit != "off":
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from squint.configs import TrainConfig
-from squint.errors import RecipeError, RunError
+from squint.device import Precision, choose_device, choose_precision
+from squint.errors import RecipeError
 from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
-from squint.precision import Precision, choose_precision
 from squint.train import memory
 
 _CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")
@@ -127,7 +127,8 @@ def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runti
         RecipeError: the device is unknown; the batch can't be split over the ranks.
         RunError: the device is not there.
     """
-    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    alone = gather.world_size() == 1
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if alone else gather.world_size()
     if train.batch_size % world_size:
         raise RecipeError(
             f"train.batch_size={train.batch_size} is global and can't be split evenly over "
@@ -136,12 +137,12 @@ def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runti
     device = choose_device(train.device, local_rank=int(os.environ.get("LOCAL_RANK", 0)))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if joined := world_size > 1 and not dist.is_initialized():
+    if joined := world_size > 1 and alone:
         dist.init_process_group(process_group(device))
     try:
         with memory.kept() if device.type == "cpu" else nullcontext():
             yield Runtime(
-                rank=rank,
+                rank=gather.rank(),
                 world_size=world_size,
                 device=device,
                 precision=choose_precision(precision or train.precision, device),
@@ -170,35 +171,6 @@ def cores() -> int:
     except (OSError, ValueError):  # not Linux; "max": no limit
         return bound
     return max(1, min(bound, round(quota / period)))
-
-
-def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """The device asked for; auto prefers CUDA, then MPS, then the CPU.
-
-    Raises:
-        RecipeError: torch does not know such a device.
-        RunError: this machine does not have it.
-    """
-    if name == "auto":
-        has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RecipeError(
-            f"train.device={name!r} is not a device. Use auto, cpu, cuda, cuda:1 or mps."
-        ) from None
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", local_rank)
-    available = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= available or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise RunError(
-            f"train.device={name!r} is not on this machine ({torch.cuda.device_count()} CUDA "
-            "devices). Use --device auto or --device cpu."
-        )
-    return device
 
 
 def seed_everything(seed: int, step: int, piece: int = 0) -> None:
