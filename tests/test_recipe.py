@@ -131,3 +131,9 @@ def test_the_recipe_of_an_earlier_run_can_be_read(text: Path) -> None:
     now, then = leaves(recipe), codec.leaves(written)
     assert {name: now[name] for name in then} == then
     assert {entry.partition("=")[0] for entry in filled} == set(now) - set(then)
+
+
+@pytest.mark.parametrize("damaged", [[], {"kind": []}, {"kind": {}}, 3, None])
+def test_a_method_that_is_none_is_said_to_be(damaged: object) -> None:
+    with pytest.raises(RecipeError, match="method"):
+        from_dict(to_dict(Recipe()) | {"method": damaged})

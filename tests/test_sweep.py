@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import squint
+from squint import presets
 from squint import sweep as sweep_function
 from squint.configs import CEBConfig, OpenConfig
 from squint.errors import RecipeError, RunError
@@ -229,3 +230,11 @@ def test_words_and_numbers_become_values(tmp_path: Path) -> None:
         small.recipe(), over="compression.sampling", values=["False"], seeds=[0], out=tmp_path
     )
     assert point.recipe.compression.sampling is False
+
+
+def test_numbers_from_python_keep_every_digit_that_tells_them_apart() -> None:
+    base = presets.recipe("c-simclr@tiny")
+    values = [0.1, 1.0, 0.123456789, 0.1234567891]
+    points = plan(base, over="compression.beta", values=values, seeds=[0], out=Path("x"))
+    assert [point.value for point in points] == ["0.1", "1", "0.123456789", "0.1234567891"]
+    assert [point.recipe.compression.beta for point in points] == values  # pyright: ignore

@@ -269,16 +269,17 @@ def _evaluate(arguments: list[str]) -> None:
     from squint.data import open_source
     from squint.runs import Run
 
+    data = flags.data or None
     if (Path(flags.target) / "recipe.json").exists():  # data are looked at before torch is loaded
         run = Run(Path(flags.target))
-        open_source(flags.data or run.source, channels=run.recipe.encoder.in_channels)
+        data = open_source(data or run.source, channels=run.recipe.encoder.in_channels)
 
     from squint.evaluate.protocols import evaluate
     from squint.evaluate.table import show
 
     table = evaluate(
         flags.target,
-        data=flags.data or None,
+        data=data,
         protocols=flags.protocols,
         device=flags.device,
         options=flags.options,

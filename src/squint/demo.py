@@ -4,12 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from squint import presets
-from squint.errors import RunError
+from squint.data import open_source
 from squint.evaluate.protocols import evaluate
 from squint.evaluate.table import side_by_side
 from squint.recipe import Recipe
-from squint.runs import Run
-from squint.train.pretrain import pretrain, resume
+from squint.train.pretrain import finish, pretrain
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View
 
 EPOCHS = 20.0
@@ -22,7 +21,8 @@ _PROTOCOLS = ("knn", "linear", "compression")
 def main(out: Path, *, epochs: float, seed: int, device: str) -> None:
     """Train both methods on the built-in images, measure them on its test split, print a table.
 
-    A finished run with the same recipe is measured again, an unfinished one is continued.
+    A finished run with the same recipe is measured again, an unfinished one is continued, one of
+    another recipe is replaced.
 
     Args:
         out: folder of the two run folders.
@@ -34,10 +34,14 @@ def main(out: Path, *, epochs: float, seed: int, device: str) -> None:
         "Ten shapes in any colour, texture, place, size, turn and light; no labels in training.\n"
         "The label (which shape) is used only to measure.\n"
     )
+    images = open_source("demo")
     tables = []
     for method in _METHODS:
-        run = _trained(out / method, recipe(method, epochs=epochs, seed=seed, device=device))
-        tables.append(evaluate(run, data="demo", protocols=_PROTOCOLS, device=device))
+        wanted = recipe(method, epochs=epochs, seed=seed, device=device)
+        folder = out / method
+        run = finish(images, recipe=wanted, out=folder)
+        run = run or pretrain(images, recipe=wanted, out=folder, overwrite=True)
+        tables.append(evaluate(run, data=images, protocols=_PROTOCOLS, device=device))
         print()
     side_by_side(dict(zip(_METHODS, tables, strict=True)))
     print(f"\nEvery number with its protocol: {out}/*/evaluation.json")
@@ -68,13 +72,3 @@ def recipe(method: str, *, epochs: float, seed: int, device: str) -> Recipe:
             tiny.train, epochs=epochs, batch_size=128, seed=seed, device=device, knn_every_epochs=5
         ),
     )
-
-
-def _trained(folder: Path, recipe: Recipe) -> Run:
-    """The finished run of this recipe in this folder: found, continued, or trained."""
-    run = Run(folder)
-    try:
-        same = run.recipe == recipe and run.checkpoint.exists()
-    except RunError:
-        same = False
-    return resume(run) if same else pretrain("demo", recipe=recipe, out=folder, overwrite=True)

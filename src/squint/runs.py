@@ -80,7 +80,7 @@ class Run:
 
     @property
     def source(self) -> str:
-        """The images this run was given, as written on the command line."""
+        """The images this run was given: a path made absolute, or as written."""
         return self._manifest()["source"]
 
     @property
@@ -186,12 +186,12 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 def create(
     out: Path, recipe: Recipe, *, source: str, derived: Mapping[str, Any], overwrite: bool = False
 ) -> Run:
-    """A new run folder with its recipe and environment written.
+    """A new run folder with its recipe written.
 
     Args:
         out: the folder; new, empty, or an old run if `overwrite`.
         recipe: as asked for; raw values.
-        source: the images, as written by the user.
+        source: the images, as `Run.source` gives them.
         derived: what follows from recipe and images (steps, scaled learning rate, …).
         overwrite: delete the files of a run that is there. Nothing else is ever deleted.
 
@@ -261,7 +261,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}. The old file, if any, is "
-            "unharmed. Make room or change permissions, then go on with `squint resume`."
+            "unharmed. Make room or change permissions, then give the command again; a training "
+            "goes on with `squint resume`."
         ) from error
 
 

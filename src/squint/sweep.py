@@ -22,7 +22,7 @@ from squint.evaluate.options import Options
 from squint.evaluate.protocols import check_protocols, evaluate
 from squint.recipe import Recipe
 from squint.runs import Run
-from squint.train.pretrain import pretrain, resume
+from squint.train.pretrain import finish
 from squint.train.signals import Interrupted
 
 PROTOCOLS = ("knn", "linear", "compression", "fitted")
@@ -173,7 +173,12 @@ def _done(
     quiet: bool,
 ) -> dict[str, Any]:
     """A point's row in the table: trained and measured as far as it is not yet."""
-    run = _trained(point, images, quiet=quiet)
+    run = finish(images, recipe=point.recipe, out=point.folder, quiet=quiet)
+    if run is None:
+        raise RunError(
+            f"{point.folder} holds a run of another recipe. Give the flags the sweep began with, "
+            "or another --out."
+        )
     settings = {"step": run.state()["position"]["step"], "options": codec.encode(options)}
     same = all(earlier.get(name) == value for name, value in settings.items())
     row = dict(earlier) if same and (run.path / "evaluation.json").exists() else {"results": {}}
@@ -194,27 +199,6 @@ def _done(
         "results": row["results"],
         "random": row.get("random", {}),
     }
-
-
-def _trained(point: Point, images: Images, *, quiet: bool) -> Run:
-    """The finished run of a point: found, continued, or trained.
-
-    Raises:
-        RunError: the folder holds another run.
-    """
-    run = Run(point.folder)
-    if not (point.folder / "recipe.json").exists():
-        return pretrain(images, recipe=point.recipe, out=point.folder, quiet=quiet)
-    if run.recipe != point.recipe:
-        raise RunError(
-            f"{point.folder} holds a run of another recipe. Give the flags the sweep began with, "
-            "or another --out."
-        )
-    if not run.checkpoint.exists():  # it was stopped before its first checkpoint
-        return pretrain(images, recipe=point.recipe, out=point.folder, overwrite=True, quiet=quiet)
-    if run.state()["position"]["step"] >= run.derived["total_steps"]:
-        return run
-    return resume(run, data=images, quiet=quiet)
 
 
 def _begun(

@@ -1,5 +1,6 @@
 """The encoder's file loads into timm and torchvision by key name, and back into Squint."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -69,3 +70,47 @@ def test_missing_damaged_and_foreign_weights_are_explained(tmp_path: Path) -> No
     weights.write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match="can't be read"):
         encoder_file.load(weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "libraries"),
+    [
+        ("resnet18", {"timm", "torchvision"}),
+        ("vit_tiny_patch16_224", {"timm"}),
+        ("timm/resnet10t", {"timm"}),
+        ("alexnet", {"torchvision"}),
+        ("mocov3_vit_small", {"timm"}),
+    ],
+)
+def test_the_lines_that_load_it_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, libraries: set[str]
+) -> None:
+    recipe = presets.recipe("simclr@folder")
+    recipe = recipe.replace(
+        encoder=EncoderConfig(name=name), views=dataclasses.replace(recipe.views, size=224)
+    )
+    encoder_file.save(tmp_path, encoder_file.build(recipe.encoder), recipe)
+    lines = json.loads((tmp_path / "encoder.json").read_text())["load"]
+    assert set(lines) == {"squint"} | libraries
+    monkeypatch.chdir(tmp_path)
+    rooms = {"squint": squint, "timm": timm, "torchvision": torchvision, "safetensors": safetensors}
+    for library, line in lines.items():
+        found: dict[str, torch.nn.Module] = {}
+        exec(line, dict(rooms), found)
+        loaded = found["encoder" if library == "squint" else "model"].state_dict()
+        for key, value in safetensors.torch.load_file("encoder.safetensors").items():
+            assert torch.equal(loaded[key if library != "squint" else _ours(key, loaded)], value)
+
+
+def _ours(key: str, loaded: dict[str, torch.Tensor]) -> str:
+    return next(name for name in loaded if name.endswith(key))
+
+
+def test_another_card_beside_the_weights_is_explained(tmp_path: Path) -> None:
+    recipe = small.recipe()
+    encoder_file.save(tmp_path, encoder_file.build(recipe.encoder), recipe)
+    card = tmp_path / "encoder.json"
+    for text in ("{}", "[]", '{"architecture": [], "views": {}}'):
+        card.write_text(text)
+        with pytest.raises(CheckpointError, match="does not describe an encoder"):
+            encoder_file.load(tmp_path)

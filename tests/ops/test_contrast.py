@@ -332,7 +332,7 @@ def test_many_codes_take_tiles_and_little_memory(objective: Objective) -> None:
 
 
 needs_kernels = pytest.mark.skipif(
-    not contrast_native.fits(torch.zeros(1, 1), torch.zeros(1, 1), 1.0),
+    not contrast_native.fits(torch.zeros(1, 1), torch.zeros(1, 1), temperature=1.0),
     reason="the kernels are not built, or not for this processor",
 )
 

@@ -14,7 +14,7 @@ from squint.device import choose_device, choose_precision
 from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
-from squint.train import health
+from squint.train import health, loop
 from train import small
 
 
@@ -99,7 +99,7 @@ def test_nan_stops_before_anything_is_saved_and_names_the_term(
         return step._replace(loss=step.loss * nan, logs=step.logs | {where: nan})
 
     monkeypatch.setattr(SimCLR, "forward", spoiled)
-    word = "the gradient is not" if where == "gradient" else where  # later, all gradients are bad
+    word = "the gradient" if where == "gradient" else where  # later, all gradients are bad
     if where == "gradient" and wait:
         word = "projector.0.weight"
     with pytest.raises(RunError, match=rf"Step 9: .*{word}.* not finite"):
@@ -236,3 +236,50 @@ def test_a_bad_step_just_before_a_checkpoint_is_not_saved(
         assert not checkpoint.exists()
     else:
         assert Run(tmp_path / "run").state()["position"]["step"] == 6
+
+
+def test_as_many_bad_images_as_allowed_stop_neither_knn_nor_evaluation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, bad in (("train", 3), ("test", 2)):
+        for name in "ab":
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(20):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+            for number in range(bad):
+                (folder / f"{number:02}.png").write_bytes(b"no picture")
+    recipe = small.recipe(
+        data__max_unreadable_percent=20.0, train__knn_every_epochs=1, train__batch_size=16
+    )
+    run = squint.pretrain(tmp_path / "photos", recipe=recipe, out=tmp_path / "run", quiet=True)
+    assert "knn_top1" in run.records()[-1]
+    table = squint.evaluate(run, protocols=("knn",))
+    assert "among 34 train images" in table["results"]["knn_top1"]["protocol"]
+
+
+def test_contradictions_are_found_in_the_recipe() -> None:
+    with pytest.raises(RecipeError, match="lars_form=mocov3"):
+        small.recipe(optim__name="lars", optim__lars_form="mocov3", optim__decay_norm_and_bias=True)
+    other = small.recipe("moco-v2", method__norm_groups=4)
+    with pytest.raises(RecipeError, match=r"train\.micro_batch_size=4"):
+        other.override({"train.micro_batch_size": 4})
+
+
+def test_the_time_between_checkpoints_starts_with_each_of_them() -> None:
+    clock = loop.Clock(batch_size=8, save_every_minutes=1e-9)
+    assert clock.save_is_due() and clock.save_is_due(), "asking changes nothing"
+    patient = loop.Clock(batch_size=8, save_every_minutes=10.0)
+    patient._saved -= 700
+    assert patient.save_is_due()
+    patient.saved()
+    assert not patient.save_is_due()
+
+
+def test_a_gradient_that_overflows_only_in_its_norm_is_called_that() -> None:
+    layer = torch.nn.Linear(3, 3)
+    for parameter in layer.parameters():
+        parameter.grad = torch.full_like(parameter, 1e30)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in layer.parameters()])
+    with pytest.raises(RunError, match="the norm of the whole gradient is not finite"):
+        health.check_finite(Step(torch.tensor(1.0), {}), norm, layer, 0)

@@ -24,7 +24,7 @@ from squint.views.recipes import (
     ViewsConfig,
     simclr_32,
 )
-from squint.views.two_views import EvaluationView, TwoViews, eval_view
+from squint.views.two_views import EvaluationView, TwoViews
 
 PLAIN = View(flip=0.5, jitter=Jitter(probability=0.0), gray=0.0, blur=Blur(probability=0.0))
 
@@ -113,7 +113,7 @@ def test_pickled_views_are_the_same() -> None:
     views = TwoViews(simclr_32(), seed=4)
     copy = pickle.loads(pickle.dumps(views))
     assert torch.equal(copy(pixels, index, 1)[1], views(pixels, index, 1)[1])
-    transform = eval_view(simclr_32())
+    transform = EvaluationView(simclr_32())
     assert torch.equal(pickle.loads(pickle.dumps(transform))(pixels), transform(pixels))
 
 
@@ -127,7 +127,7 @@ def test_gradients_are_not_recorded() -> None:
 def test_one_number_normalises_any_number_of_channels(channels: int) -> None:
     config = ViewsConfig(size=16, mean=(0.25,), std=(0.5,), evaluation=EvalView(size=16, crop=1.0))
     pixels = smooth_pixels(2, channels, 16, 16)
-    torch.testing.assert_close(eval_view(config)(pixels), (pixels / 255 - 0.25) / 0.5)
+    torch.testing.assert_close(EvaluationView(config)(pixels), (pixels / 255 - 0.25) / 0.5)
     first, _ = TwoViews(config, seed=0)(pixels, torch.arange(2), 0)
     assert first.shape == (2, channels, 16, 16) and -0.5 <= first.min() <= first.max() <= 1.5
 
@@ -137,8 +137,8 @@ def test_each_channel_is_normalised_by_its_own_numbers() -> None:
     config = ViewsConfig(mean=mean, std=std, evaluation=EvalView(size=16, crop=1.0))
     pixels = smooth_pixels(2, 3, 16, 16)
     expected = F.normalize(pixels / 255, list(mean), list(std))
-    torch.testing.assert_close(eval_view(config)(pixels), expected)
-    torch.testing.assert_close(eval_view(config)(pixels[0]), expected[0])
+    torch.testing.assert_close(EvaluationView(config)(pixels), expected)
+    torch.testing.assert_close(EvaluationView(config)(pixels[0]), expected[0])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_normalisation_must_fit_the_channels(channels: int, mean: tuple[float, .
 
 def test_evaluation_leaves_images_of_the_right_size_alone() -> None:
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    assert torch.equal(eval_view(simclr_32())(pixels), pixels / 255)
+    assert torch.equal(EvaluationView(simclr_32())(pixels), pixels / 255)
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (401, 300)])
@@ -160,7 +160,7 @@ def test_evaluation_sees_the_central_square(shape: tuple[int, int]) -> None:
     pixels = smooth_pixels(1, 3, *shape)[0]
     square = F.center_crop(pixels, [262, 262])  # round(0.875 * 300) is 262: half to even
     expected = F.resize(square, [224, 224], InterpolationMode.BICUBIC, antialias=True)
-    ours = eval_view(ViewsConfig())(pixels)
+    ours = EvaluationView(ViewsConfig())(pixels)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, expected / 255)
 
@@ -174,6 +174,6 @@ def test_evaluation_decodes_only_what_it_sees(shape: tuple[int, int]) -> None:
 
 
 def test_the_room_names_its_two_doors() -> None:
-    assert room.TwoViews is TwoViews and room.eval_view is eval_view
+    assert room.TwoViews is TwoViews and room.EvaluationView is EvaluationView
     with pytest.raises(AttributeError, match="no attribute 'ThreeViews'"):
         room.ThreeViews  # noqa: B018

@@ -20,13 +20,18 @@ from torch import Tensor, nn
 from squint import codec, earlier, runs
 from squint.configs import EncoderConfig
 from squint.data import decode
-from squint.errors import CheckpointError
+from squint.errors import CheckpointError, RecipeError
 from squint.nn import encoders
 from squint.recipe import Recipe
 from squint.runs import Run
 from squint.shapes import Features, Image
 from squint.views.recipes import ViewsConfig
-from squint.views.two_views import eval_view
+from squint.views.two_views import EvaluationView
+
+_PAIR = (
+    "An encoder is a pair of files, encoder.safetensors and encoder.json; a run writes both with "
+    "its first checkpoint. Weights of other origin are for `squint evaluate FILE --encoder NAME`."
+)
 
 
 class PretrainedEncoder(nn.Module):
@@ -55,7 +60,7 @@ class PretrainedEncoder(nn.Module):
         """
         pixels = decode.from_pil(image, self.config.in_channels)  # (h, w, c)
         tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (c, h, w)
-        return eval_view(self.views)(tensor)
+        return EvaluationView(self.views)(tensor)
 
 
 def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
@@ -87,14 +92,16 @@ def load(path: str | Path | Run) -> PretrainedEncoder:
         card = json.loads(card_path.read_text())
         state = safetensors.torch.load_file(weights)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{error.filename or weights} does not exist. An encoder is a pair of files, "
-            "encoder.safetensors and encoder.json; a run writes both with its first checkpoint."
-        ) from None
+        raise CheckpointError(f"{error.filename or weights} does not exist. {_PAIR}") from None
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{weights} can't be read as an encoder ({error}).") from None
-    config, _ = earlier.decode(EncoderConfig, card["architecture"], "architecture")
-    views, _ = earlier.decode(ViewsConfig, card["views"], "views")
+        raise CheckpointError(f"{weights} can't be read as an encoder ({error}). {_PAIR}") from None
+    try:
+        config, _ = earlier.decode(EncoderConfig, card["architecture"], "architecture")
+        views, _ = earlier.decode(ViewsConfig, card["views"], "views")
+    except (KeyError, TypeError, RecipeError) as error:
+        raise CheckpointError(
+            f"{card_path} does not describe an encoder of Squint ({error}). {_PAIR}"
+        ) from None
     encoder = build(config)
     try:
         encoder.load_state_dict(state)
@@ -130,10 +137,11 @@ def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
 
 def _recipe_for_loading(config: EncoderConfig) -> dict[str, str]:
     lines = {"squint": "encoder = squint.load_encoder('encoder.safetensors')"}
-    library, _, name = config.name.rpartition("/")
+    library = encoders.library_of(config.name)
+    name = config.name.rpartition("/")[2]
     load = "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'), strict=False)"
     channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
-    if name.startswith("mocov3_vit"):
+    if library == "squint" and name.startswith("mocov3_vit"):
         if "conv" not in name:  # timm has no such stem
             size = name.removeprefix("mocov3_vit_")
             lines["timm"] = (
@@ -142,8 +150,8 @@ def _recipe_for_loading(config: EncoderConfig) -> dict[str, str]:
             )
         return lines
     plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
-    if plain and library in ("", "timm"):
+    if plain and library in ("squint", "timm"):
         lines["timm"] = f"model = timm.create_model('{name}', num_classes=0{channels}); {load}"
-    if plain and config.in_channels == 3 and library in ("", "torchvision"):
+    if plain and config.in_channels == 3 and library in ("squint", "torchvision"):
         lines["torchvision"] = f"model = torchvision.models.{name}(); {load}"
     return lines

@@ -10,6 +10,7 @@
 """
 
 import difflib
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,7 +20,7 @@ from squint.nn import foreign, vit
 from squint.nn._encoder import Encoder
 from squint.nn.resnet import LAYOUTS, Init, ResNet, Stem
 
-__all__ = ["Encoder", "build", "fit_stem"]
+__all__ = ["Encoder", "build", "fit_stem", "library_of"]
 
 
 def build(
@@ -95,6 +96,15 @@ def fit_stem(
     repeats = -(-in_channels // 3)
     repeated = weight.repeat(1, repeats, 1, 1)[:, :in_channels]  # (out, c, height, width)
     return repeated if in_channels == 3 else repeated * (3 / in_channels)
+
+
+def library_of(name: str) -> Literal["squint", "timm", "torchvision"]:
+    """Whose network a name of the module's table means.
+
+    Raises:
+        RecipeError: nobody has one of that name.
+    """
+    return "squint" if name in LAYOUTS or name in vit.LAYOUTS else _find(name)[0]
 
 
 def _find(name: str) -> tuple[foreign.Library, str]:

@@ -24,7 +24,8 @@ from squint.ops import contrast_dense, contrast_native, contrast_tiles, contrast
 from squint.ops.precision import at_least_float32
 
 Scalar = Float[Tensor, ""]
-Path = Literal["auto", "dense", "tiles", "native", "triton"]
+Who = Literal["dense", "tiles", "native", "triton"]
+Path = Who | Literal["auto"]
 
 DENSE_SIMILARITIES = 2**14
 """Up to so many, all at once is as fast as by tiles (benchmarks/losses.py)."""
@@ -65,10 +66,10 @@ def nt_xent(
         path: dense, tiles, native or triton; auto takes the fastest. All give the same numbers to
             within rounding.
         products: torch.bfloat16 rounds the factors of float32 similarities and gradients to 8
-            bits: faster and coarser (tiles only).
+            bits: faster and coarser, by tiles.
 
     Raises:
-        RunError: The path asked for is not there.
+        RunError: The path asked for is not there, or makes no such products.
     """
     return nt_xent_and_top1(
         z1, z2, keys1, keys2, temperature=temperature, path=path, products=products
@@ -89,17 +90,18 @@ def nt_xent_and_top1(
     z1, z2 = at_least_float32(z1), at_least_float32(z2)
     keys1 = z1 if keys1 is None else at_least_float32(keys1)
     keys2 = z2 if keys2 is None else at_least_float32(keys2)
-    alone = gather.world_size() == 1
-    chosen = _path(path, z1, candidates=2 * len(z1) * gather.world_size())
-    if chosen in ("auto", "tiles") and alone and keys1 is z1 and keys2 is z2:
-        if contrast_tiles.fits_symmetric(z1, z2, temperature):
+    if keys1 is z1 and keys2 is z2 and gather.world_size() == 1:
+        who = _who(path, z1, (z1, z2), temperature, products)
+        tiles = who == "tiles" or (who == "native" and path == "auto")
+        if tiles and contrast_tiles.fits_symmetric(z1, z2, temperature):
             return contrast_tiles.symmetric(z1, z2, temperature=temperature, products=products)
     both = gather.rows(torch.stack((keys1, keys2), dim=1))  # (m, 2, d), one collective
     every = torch.cat((both[:, 0], both[:, 1]))  # (2m, d)
+    who = _who(path, z1, (every,), temperature, products)
     first = gather.rank() * len(z1)
     own = (first, first + len(both))
     answers = [
-        _answer(chosen, z, partner, every, own, temperature, products)
+        _answer(who, z, partner, every, own, temperature, products)
         for z, partner in ((z1, keys2), (z2, keys1))
     ]
     nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
@@ -127,6 +129,9 @@ def info_nce(
         temperature: Divides the similarities; positive.
         path: As for `nt_xent`.
         products: As for `nt_xent`.
+
+    Raises:
+        RunError: As `nt_xent` does.
     """
     return info_nce_and_top1(
         query, key, negatives, temperature=temperature, path=path, products=products
@@ -144,8 +149,8 @@ def info_nce_and_top1(
 ) -> tuple[Scalar, Scalar]:
     """`info_nce`, and the share of queries nearer to their key than to any of the k negatives."""
     query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
-    chosen = _path(path, query, candidates=len(negatives))
-    return _answer(chosen, query, key, negatives, (), temperature, products)
+    who = _who(path, query, (negatives,), temperature, products)
+    return _answer(who, query, key, negatives, (), temperature, products)
 
 
 def batch_info_nce(
@@ -167,6 +172,9 @@ def batch_info_nce(
         temperature: Divides the similarities; positive. MoCo v3 multiplies the loss by twice it.
         path: As for `nt_xent`.
         products: As for `nt_xent`.
+
+    Raises:
+        RunError: As `nt_xent` does.
     """
     return batch_info_nce_and_top1(
         query, key, temperature=temperature, path=path, products=products
@@ -183,9 +191,10 @@ def batch_info_nce_and_top1(
 ) -> tuple[Scalar, Scalar]:
     """`batch_info_nce`, and the share of queries whose own key is the nearest of all m."""
     query, key = at_least_float32(query), at_least_float32(key.detach())
-    chosen = _path(path, query, candidates=len(key) * gather.world_size())
+    keys = gather.rows(key)
+    who = _who(path, query, (keys,), temperature, products)
     own = (gather.rank() * len(query),)
-    return _answer(chosen, query, key, gather.rows(key), own, temperature, products)
+    return _answer(who, query, key, keys, own, temperature, products)
 
 
 def info_cap_nats(candidates: int) -> float:
@@ -197,21 +206,46 @@ def info_cap_nats(candidates: int) -> float:
     return math.log(candidates)
 
 
-def _path(wanted: Path, anchors: Tensor, *, candidates: int) -> Path:
-    """Who answers; auto if it is one of those that hold few similarities, see `_answer`."""
-    if wanted == "triton" or (wanted == "auto" and anchors.device.type == "cuda"):
-        if why := contrast_triton.missing(anchors):
-            if wanted == "triton":
-                raise RunError(f"path='triton' can't be taken: {why}. Take path='tiles'.")
-            wanted = "auto"
-        else:
+def _who(
+    path: Path,
+    anchors: Tensor,
+    keys: tuple[Tensor, ...],
+    temperature: float,
+    products: torch.dtype,
+) -> Who:
+    """Who answers: whoever was asked for, or the fastest that can.
+
+    Raises:
+        RunError: Whoever was asked for can't.
+    """
+    if products != torch.float32:
+        if path not in ("auto", "tiles"):
+            raise RunError(f"products={products} are made by tiles only. Take path='tiles'.")
+        return "tiles"
+    if path == "triton" or (path == "auto" and anchors.device.type == "cuda"):
+        why = contrast_triton.missing(anchors)
+        if not why:
             return "triton"
-    few = len(anchors) * candidates <= DENSE_SIMILARITIES
-    return "dense" if wanted == "auto" and few else wanted
+        if path == "triton":
+            raise RunError(f"path='triton' can't be taken: {why}. Take path='tiles'.")
+    if path == "native" and not contrast_native.fits(anchors, *keys, temperature=temperature):
+        raise RunError(
+            "path='native' can't be taken: its kernels are built at installation by a C compiler, "
+            "and want float32 codes on a CPU with AVX-512 and logits of at most "
+            f"{contrast_native.MOST_BITS * math.log(2):.0f}. Take path='tiles'."
+        )
+    if path != "auto":
+        return path
+    similarities = len(anchors) * sum(map(len, keys))
+    if similarities <= DENSE_SIMILARITIES:
+        return "dense"
+    many = len(anchors) >= NATIVE_ANCHORS and similarities >= NATIVE_SIMILARITIES
+    fits = many and contrast_native.fits(anchors, *keys, temperature=temperature)
+    return "native" if fits else "tiles"
 
 
 def _answer(
-    path: Path,
+    who: Who,
     anchors: Tensor,
     partners: Tensor,
     keys: Tensor,
@@ -219,20 +253,9 @@ def _answer(
     temperature: float,
     products: torch.dtype,
 ) -> tuple[Scalar, Scalar]:
-    if path == "dense":
-        return contrast_dense.contrast(anchors, partners, keys, own, temperature=temperature)
-    if path == "triton":
-        return contrast_triton.contrast(anchors, partners, keys, own, temperature=temperature)
-    many = len(anchors) >= NATIVE_ANCHORS and len(anchors) * len(keys) >= NATIVE_SIMILARITIES
-    if path == "native" or (path == "auto" and many and products == torch.float32):
-        if contrast_native.fits(anchors, keys, temperature):
-            return contrast_native.contrast(anchors, partners, keys, own, temperature=temperature)
-        if path == "native":
-            raise RunError(
-                "path='native' can't be taken: its kernels are built at installation by a C "
-                "compiler, and want float32 codes on a CPU with AVX-512 and logits of at most "
-                f"{contrast_native.MOST_BITS * math.log(2):.0f}. Take path='tiles'."
-            )
-    return contrast_tiles.rows(
-        anchors, partners, keys, own, temperature=temperature, products=products
-    )
+    if who == "tiles":
+        return contrast_tiles.rows(
+            anchors, partners, keys, own, temperature=temperature, products=products
+        )
+    room = {"dense": contrast_dense, "native": contrast_native, "triton": contrast_triton}[who]
+    return room.contrast(anchors, partners, keys, own, temperature=temperature)

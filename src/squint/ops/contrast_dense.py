@@ -1,4 +1,11 @@
-"""The reference of the contrastive loss: all similarities at once, differentiated by autograd."""
+"""The reference of the contrastive loss: all similarities at once, differentiated by autograd.
+
+Below it, what its fast twins share.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +58,26 @@ def refuse_second_derivative() -> None:
             "The contrastive loss was asked for a gradient with create_graph=True, and its fast "
             "paths have no second derivative. Pass path='dense' to the loss."
         )
+
+
+def gradient_wanted(*codes: Tensor) -> bool:
+    """Whether a backward pass may follow."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in codes)
+
+
+def scaled_gradients(ctx: Any, by_loss: Tensor) -> Iterator[Tensor | None]:
+    """The gradients saved for a loss that is wanted once, times the one it got."""
+    refuse_second_derivative()
+    for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False):
+        yield gradient * by_loss if needed else None
+
+
+def nats(positive: Tensor, total: Tensor) -> Tensor:
+    """Cross entropy in nats of each row, from the bits of its positive and of its negatives' sum.
+
+    Exact when it is nearly 0, too.
+    """
+    return -F.logsigmoid((positive - total) * math.log(2))
 
 
 def share(hits: Tensor) -> Float[Tensor, ""]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from squint import native
 from squint.native.threads import in_shares
-from squint.ops.contrast_dense import refuse_second_derivative, share
+from squint.ops.contrast_dense import gradient_wanted, nats, scaled_gradients, share
 
 ROWS, PANEL, CHUNK, STRIDE = 8, 32, 256, 272
 """As in native/contrast.c."""
@@ -30,7 +30,7 @@ NOWHERE = -(2**62)
 """First column of a diagonal that is not there."""
 
 
-def fits(anchors: Tensor, keys: Tensor, temperature: float) -> bool:
+def fits(anchors: Tensor, *keys: Tensor, temperature: float) -> bool:
     """Whether the kernels can take these codes on this machine.
 
     float32 on a CPU with AVX-512; unit rows fit down to temperature 0.024.
@@ -40,8 +40,8 @@ def fits(anchors: Tensor, keys: Tensor, temperature: float) -> bool:
     library = native.library()
     if library is None or not library.squint_contrast_fits():
         return False
-    longest = [float(x.detach().square().sum(dim=1).amax()) ** 0.5 for x in (anchors, keys)]
-    return longest[0] * longest[1] / (temperature * math.log(2)) <= MOST_BITS
+    longest = [float(x.detach().square().sum(dim=1).amax()) ** 0.5 for x in (anchors, *keys)]
+    return longest[0] * max(longest[1:]) / (temperature * math.log(2)) <= MOST_BITS
 
 
 def contrast(
@@ -53,9 +53,8 @@ def contrast(
     temperature: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """As `contrast_dense.contrast`, for codes that `fits` takes."""
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (anchors, partners, keys))
-    nats, top1 = _Native.apply(anchors, partners, keys, own, temperature, wanted)
-    return nats, top1
+    wanted = gradient_wanted(anchors, partners, keys)
+    return _Native.apply(anchors, partners, keys, own, temperature, wanted)
 
 
 class _Native(torch.autograd.Function):
@@ -91,16 +90,11 @@ class _Native(torch.autograd.Function):
             ctx.save_for_backward(by_anchors, -pulls * anchors, block.by_keys[: len(keys), :d])
         top1 = share(positive > top)
         ctx.mark_non_differentiable(top1)
-        return -F.logsigmoid((positive - total) * math.log(2)).mean(), top1
+        return nats(positive, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        refuse_second_derivative()
-        by = (
-            gradient * grad_outputs[0] if needed else None
-            for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        )
-        return (*by, None, None, None)
+        return (*scaled_gradients(ctx, grad_outputs[0]), None, None, None)
 
 
 class _Task(ctypes.Structure):

@@ -16,11 +16,16 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from squint.ops.contrast_dense import refuse_second_derivative, share
+from squint.ops.contrast_dense import (
+    gradient_wanted,
+    nats,
+    refuse_second_derivative,
+    scaled_gradients,
+    share,
+)
 from squint.ops.products import times_transposed
 
 BLOCK = 2**20
@@ -53,9 +58,8 @@ def rows(
         block: Anchors at a time; default: as many as `BLOCK` similarities hold.
     """
     block = block or max(LEAST_ROWS, BLOCK // len(keys))
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (anchors, partners, keys))
-    nats, top1 = _Rows.apply(anchors, partners, keys, own, temperature, products, block, wanted)
-    return nats, top1
+    wanted = gradient_wanted(anchors, partners, keys)
+    return _Rows.apply(anchors, partners, keys, own, temperature, products, block, wanted)
 
 
 def symmetric(
@@ -75,8 +79,7 @@ def symmetric(
         products: As for `rows`.
         side: Rows and columns of a tile.
     """
-    nats, top1 = _Symmetric.apply(torch.cat((z1, z2)), temperature, products, side)
-    return nats, top1
+    return _Symmetric.apply(torch.cat((z1, z2)), temperature, products, side)
 
 
 def fits_symmetric(z1: Tensor, z2: Tensor, temperature: float) -> bool:
@@ -119,7 +122,7 @@ class _Rows(torch.autograd.Function):
             top = bits.amax(dim=1).clamp(min=torch.finfo(bits.dtype).min)  # all struck: n = 1
             weights = bits.sub_(top[:, None]).exp2_()  # (b, k), unnormalised
             total = top + weights.sum(dim=1).log2()
-            losses.append(_nats(positive, total))
+            losses.append(nats(positive, total))
             hits.append(positive > top)
             if not wanted:
                 continue
@@ -138,12 +141,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        refuse_second_derivative()
-        by = (
-            gradient * grad_outputs[0] if needed else None
-            for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        )
-        return (*by, None, None, None, None, None)
+        return (*scaled_gradients(ctx, grad_outputs[0]), None, None, None, None, None)
 
 
 class _Symmetric(torch.autograd.Function):
@@ -168,7 +166,7 @@ class _Symmetric(torch.autograd.Function):
         ctx.settings = temperature, scale, products, side
         top1 = share(positive > top)
         ctx.mark_non_differentiable(top1)
-        return _nats(positive, total).mean(), top1
+        return nats(positive, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -204,8 +202,3 @@ def _strike(bits: Tensor, first: int) -> None:
     """Take column first + i out of row i, wherever there is such a column."""
     if -len(bits) < first < bits.shape[1]:
         bits.diagonal(first).fill_(-torch.inf)
-
-
-def _nats(positive: Tensor, total: Tensor) -> Tensor:
-    """Cross entropy in nats of each row, from bits; exact when it is nearly 0, too."""
-    return -F.logsigmoid((positive - total) * math.log(2))

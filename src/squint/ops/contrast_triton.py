@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from squint.ops.contrast_dense import refuse_second_derivative, share
+from squint.ops.contrast_dense import nats, refuse_second_derivative, share
 
 MOST_DIMENSIONS = 256
 """Rows of a block of codes lie on the chip whole."""
@@ -43,10 +42,7 @@ def contrast(
     temperature: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """As `contrast_dense.contrast`, for codes of which `missing` has nothing to say."""
-    nats, top1 = _Contrast.apply(
-        anchors.contiguous(), partners, keys.contiguous(), own, temperature
-    )
-    return nats, top1
+    return _Contrast.apply(anchors.contiguous(), partners, keys.contiguous(), own, temperature)
 
 
 class _Contrast(torch.autograd.Function):
@@ -68,7 +64,7 @@ class _Contrast(torch.autograd.Function):
         ctx.settings = own, temperature, scale
         top1 = share(partner > top)
         ctx.mark_non_differentiable(top1)
-        return -F.logsigmoid((partner - total) * math.log(2)).mean(), top1
+        return nats(partner, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

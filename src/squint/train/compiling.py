@@ -101,8 +101,11 @@ def _compiled(
 
 
 @contextmanager
-def not_compiled(module: nn.Module) -> Iterator[None]:
+def not_compiled(module: nn.Module, recipe: Recipe) -> Iterator[None]:
     """Run a module as it is written, for batches of other sizes than training's."""
+    if recipe.train.compile == "off":
+        yield
+        return
     compiled, module._compiled_call_impl = module._compiled_call_impl, None
     try:
         yield

@@ -31,7 +31,7 @@ def online_knn(
         return None
 
     def measure() -> float:
-        with not_compiled(encoder):
+        with not_compiled(encoder, recipe):
             bank, queries = (
                 labelled_features(encoder, part, recipe.views, device=runtime.device, limit=limit)
                 for part, limit in ((train, BANK), (test, QUERIES))

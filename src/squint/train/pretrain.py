@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,15 +70,12 @@ def pretrain(
         if runtime.is_main:
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
-        readable = prepare(images, chosen)
-        method, pieces = _fresh(chosen, runtime)
+        begun = _begin(chosen, images, prepare(images, chosen), runtime)
         if runtime.is_main:
-            plan = dataclasses.asdict(Plan.of(chosen, len(readable.images)))
-            derived = plan | {"images": len(readable.images)}
+            derived = dataclasses.asdict(begun.plan) | {"images": begun.count}
             runs.create(folder, chosen, source=_source(data), derived=derived, overwrite=overwrite)
         runtime.any_rank(False)  # the others wait for the folder
-        run = Run(folder)
-        return _train(run, chosen, images, readable, method, pieces, runtime, None, quiet=quiet)
+        return _train(Run(folder), begun, None, quiet=quiet)
 
 
 def resume(
@@ -107,19 +105,66 @@ def resume(
     with start(train, precision=position.precision) as runtime:
         images = open_images(run.source if data is None else data, recipe)
         readable = prepare(images, recipe)
-        if (len(readable.images), _fingerprint(readable.images)) != position[1:3]:
+        found = (len(readable.images), _fingerprint(readable.images))
+        if found != (position.images, position.fingerprint):
             raise CheckpointError(
                 f"The images are not those {run.path} was trained on: there were "
                 f"{position.images:,}, now there are {len(readable.images):,}, or others. "
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        method, pieces = _fresh(recipe, runtime)
-        return _train(run, recipe, images, readable, method, pieces, runtime, state, quiet=quiet)
+        begun = _begin(recipe, images, readable, runtime)
+        return _train(run, begun, state, quiet=quiet)
 
 
-def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
-    """The method with its first weights in place, and the pieces in which a batch goes through it.
+def finish(images: Images, *, recipe: Recipe, out: Path, quiet: bool = False) -> Run | None:
+    """The finished run of a recipe in a folder: found, continued, or trained.
+
+    Returns:
+        The run; None if the folder holds one of another recipe, which is left alone.
+
+    Raises:
+        SquintError: as `pretrain` and `resume` do.
+        Interrupted: stopped, and saved.
+    """
+    run = Run(out)
+    if not (out / "recipe.json").exists():
+        return pretrain(images, recipe=recipe, out=out, quiet=quiet)
+    if run.recipe != recipe:
+        return None
+    if not run.checkpoint.exists():  # it was stopped before its first checkpoint
+        return pretrain(images, recipe=recipe, out=out, overwrite=True, quiet=quiet)
+    if checkpoint.position_of(run.state()).step >= run.derived["total_steps"]:
+        return run
+    return resume(run, data=images, quiet=quiet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """All that a run needs beside its folder, in place and not yet trained."""
+
+    recipe: Recipe
+    images: Images
+    readable: Readable
+    method: Method
+    optimizer: torch.optim.Optimizer
+    pieces: int
+    """In which a batch goes through the encoder."""
+    runtime: Runtime
+
+    @property
+    def count(self) -> int:
+        """Images that are trained on."""
+        return len(self.readable.images)
+
+    @property
+    def plan(self) -> Plan:
+        """The numbers of the run."""
+        return Plan.of(self.recipe, self.count)
+
+
+def _begin(recipe: Recipe, images: Images, readable: Readable, runtime: Runtime) -> _Begun:
+    """The method with its first weights, and its optimizer.
 
     Made before anything is written: a recipe that can't be built leaves no folder behind.
     """
@@ -129,53 +174,49 @@ def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
     method = methods.build(recipe)
     pieces = pieces_of(method, recipe, runtime)
     runtime.place(method)
-    return method, pieces
+    return _Begun(
+        recipe=recipe,
+        images=images,
+        readable=readable,
+        method=method,
+        optimizer=optimizer_of(method, recipe),
+        pieces=pieces,
+        runtime=runtime,
+    )
 
 
-def _train(
-    run: Run,
-    recipe: Recipe,
-    images: Images,
-    readable: Readable,
-    method: Method,
-    pieces: int,
-    runtime: Runtime,
-    state: Mapping[str, Any] | None,
-    *,
-    quiet: bool,
-) -> Run:
+def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: bool) -> Run:
     """The part that a new and a resumed run share."""
-    plan = Plan.of(recipe, len(readable.images))
-    optimizer = optimizer_of(method, recipe)
+    recipe, method, runtime, plan = begun.recipe, begun.method, begun.runtime, begun.plan
     first_step = 0
     if state is not None:
         first_step = checkpoint.position_of(state).step
-        _restore(state, method, optimizer)
+        _restore(state, method, begun.optimizer)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(watch())
-        feed = Feed(readable, recipe, runtime)
+        feed = Feed(begun.readable, recipe, runtime)
         log = None
         if runtime.is_main:
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             log = stack.enter_context(Log(run, screen, first_step=first_step, advice=feed.advice))
-            log.say(_banner(run, recipe, plan, readable, method, runtime, pieces, first_step))
-        compiled = compile_encoders(method, recipe, runtime, pieces=pieces)
+            log.say(_banner(run, begun, first_step))
+        compiled = compile_encoders(method, recipe, runtime, pieces=begun.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")
         done = fit(
             method,
-            optimizer,
+            begun.optimizer,
             feed.batches(first_step),
             first_step=first_step,
             recipe=recipe,
             plan=plan,
-            pieces=pieces,
+            pieces=begun.pieces,
             runtime=runtime,
             log=log,
             events=Events(
-                save=_saver(run, method, optimizer, recipe, readable, feed, runtime),
-                online_knn=online_knn(method.encoder, images, recipe, runtime),
+                save=_saver(run, begun, feed),
+                online_knn=online_knn(method.encoder, begun.images, recipe, runtime),
             ),
             stop=stop,
         )
@@ -183,7 +224,7 @@ def _train(
         raise Interrupted(
             f"stopped after step {done} of {plan.total_steps} and saved. "
             f"Go on with: squint resume {run.path}",
-            stop.signal,
+            stop.signal or signal.SIGTERM,  # another rank was asked to
         )
     return run
 
@@ -214,23 +255,16 @@ def _restore(state: Mapping[str, Any], method: Method, optimizer: torch.optim.Op
         ) from None
 
 
-def _saver(
-    run: Run,
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    readable: Readable,
-    feed: Feed,
-    runtime: Runtime,
-) -> Callable[[int], None]:
+def _saver(run: Run, begun: _Begun, feed: Feed) -> Callable[[int], None]:
     """What writes checkpoint, encoder and quarantine after a step; nothing on other ranks."""
-    fingerprint = _fingerprint(readable.images)
-    keep_every = recipe.train.keep_every_epochs * recipe.steps_per_epoch(len(readable.images))
+    recipe, method, optimizer = begun.recipe, begun.method, begun.optimizer
+    fingerprint = _fingerprint(begun.readable.images)
+    keep_every = recipe.train.keep_every_epochs * begun.plan.steps_per_epoch
 
     def save(step: int) -> None:
-        if not runtime.is_main:
+        if not begun.runtime.is_main:
             return
-        position = Position(step, len(readable.images), fingerprint, runtime.precision)
+        position = Position(step, begun.count, fingerprint, begun.runtime.precision)
         checkpoint.save(run.checkpoint, method, optimizer, position, recipe)
         if keep_every and step % keep_every == 0:
             kept = run.checkpoint.with_name(f"step-{step:08d}.pt")
@@ -281,28 +315,20 @@ def _device_name(runtime: Runtime) -> str:
     return str(runtime.device)
 
 
-def _banner(
-    run: Run,
-    recipe: Recipe,
-    plan: Plan,
-    readable: Readable,
-    method: Method,
-    runtime: Runtime,
-    pieces: int,
-    first_step: int,
-) -> str:
+def _banner(run: Run, begun: _Begun, first_step: int) -> str:
     """What a run is about to do, in a few lines."""
-    weights = sum(p.numel() for p in method.encoder.parameters())
-    batch = recipe.train.batch_size
+    recipe, runtime, plan = begun.recipe, begun.runtime, begun.plan
+    weights = sum(p.numel() for p in begun.method.encoder.parameters())
+    batch, bad = recipe.train.batch_size, len(begun.readable.bad)
     ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
     negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
-    parts = f" in pieces of {batch // pieces}" if pieces > 1 else ""
-    where = "in memory" if readable.packed else "decoded by workers"
-    unreadable = f", {len(readable.bad)} unreadable set aside" if readable.bad else ""
+    parts = f" in pieces of {batch // begun.pieces}" if begun.pieces > 1 else ""
+    where = "in memory" if begun.readable.packed else "decoded by workers"
+    unreadable = f", {bad} unreadable set aside" if bad else ""
     start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
     return (
         f"{recipe.name}  {start_word}\n"
-        f"  images   {len(readable.images):,} {where}{unreadable}\n"
+        f"  images   {begun.count:,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
         f"  views    {pick(recipe.train.views_path, runtime.device).why}\n"

@@ -1,14 +1,14 @@
 """Views: two random versions of an image, drawn from a recipe.
 
-`TwoViews` and `eval_view` are imported on first use, so that recipes (plain data) never pull in
-torch.
+`TwoViews` and `EvaluationView` are imported on first use, so that recipes (plain data) never pull
+in torch.
 """
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("TwoViews", "eval_view"):
+    if name in ("TwoViews", "EvaluationView"):
         from squint.views import two_views
 
         return getattr(two_views, name)

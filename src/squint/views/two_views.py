@@ -4,7 +4,7 @@ Packed images of one size take one call, on the device they lie on. Files of var
 two: a loader worker crops, the device does the rest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -250,13 +250,6 @@ class EvaluationView:
         """
         images = square.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         return normalise(images, self.config)
-
-
-def eval_view(
-    config: ViewsConfig,
-) -> Callable[[UInt8[Tensor, "*n c h w"]], Float[Tensor, "*n c s s"]]:
-    """The evaluation transform of a recipe, for one image `(c, h, w)` or many `(n, c, h, w)`."""
-    return EvaluationView(config)
 
 
 def tensor_of(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "c h w"]:
