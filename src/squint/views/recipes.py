@@ -283,7 +283,12 @@ def moco_v3_224(least_area: float = 0.2) -> ViewsConfig:
 
 
 def _moco(first: View, second: View) -> ViewsConfig:
-    """Evaluation: shorter side to 256, central 224 of it, which is a share of 0.875."""
+    """Evaluation: the central 0.875 of the shorter side, to 224 px.
+
+    # differs from the released code (main_lincls.py), which resizes the shorter side to 256 and
+    # cuts 224 out of that: the square lies up to a pixel elsewhere, and its edges are filtered
+    # with what lies beyond them.
+    """
     evaluation = EvalView(size=224, crop=0.875, interpolation="bilinear")
     return ViewsConfig(
         size=224,
