@@ -189,6 +189,9 @@ def test_methods_are_those_of_the_sheet(label: str, epochs: int, name: str) -> N
         assert method.kappa_d == 2 * weight  # section 8
         assert method.target_init == "independent" and method.target_schedule == "cosine"
         assert method.target_momentum == float(row["m0"])
+        jax = label == "BYOL"  # section 7: Haiku's init; section 4: VarianceScaling
+        assert method.projector.init == method.predictor.init == ("haiku" if jax else "cvr")
+        assert recipe.encoder.init == ("haiku" if jax else "simclr")
     else:  # the CVR rows give kappa_b, which is 1 / tau
         tau = number(r"tau ([\d.]+)", other) or 1 / (number(r"k_b (\d+)", other) or 0)
         assert method.temperature == pytest.approx(tau)

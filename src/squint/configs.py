@@ -26,8 +26,9 @@ class EncoderConfig:
     """Channels of the images."""
     zero_init_residual: bool = True
     """Our ResNets: every residual block starts as its shortcut (not in MoCo v1 and v2)."""
-    init: Literal["simclr", "torchvision"] = "simclr"
-    """Our ResNets, law of convolutions: truncated normal by fan-in, or normal by fan-out (MoCo)."""
+    init: Literal["simclr", "torchvision", "haiku"] = "simclr"
+    """Our ResNets, law of convolutions: truncated normal by fan-in, normal by fan-out (MoCo), or
+    truncated normal by fan-in not widened for its cut (BYOL)."""
     freeze_patch: bool = True
     """mocov3_vit_small, _base: the patch projection keeps its random weights (published)."""
 
@@ -52,8 +53,9 @@ class HeadConfig:
     """Batch norm in front of every ReLU."""
     output_norm: Literal["none", "scale", "plain", "affine"] = "none"
     """Batch norm after the last layer: scale has gamma only, plain has neither gamma nor beta."""
-    init: Literal["torch", "simclr", "cvr"] = "torch"
-    """Law of the initial weights: simclr is N(0, 0.01^2), cvr truncated normal by fan-in."""
+    init: Literal["torch", "simclr", "cvr", "haiku"] = "torch"
+    """Law of the initial weights: simclr is N(0, 0.01^2), cvr truncated normal by fan-in, haiku
+    the same not widened for its cut (BYOL)."""
 
     def __post_init__(self) -> None:
         _positive("layers of a head", self.layers)

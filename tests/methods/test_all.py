@@ -153,3 +153,23 @@ def test_every_recipe_builds_its_method_and_optimizer(name: str) -> None:
     learning = {p for group in optimizer_of(method, recipe).param_groups for p in group["params"]}
     assert learning == {p for p in method.parameters() if p.requires_grad}
     assert not learning & set(getattr(method, "target", nn.Identity()).parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_norms_end_where_those_of_the_released_code_do(name: str) -> None:
+    """SimCLR, BYOL: x rsqrt(max(|x|^2, 1e-12)), so below 1e-6 in proportion. MoCo: 1e-12."""
+    method = make(name)
+    method.encoder, method.projector = nn.Flatten(), nn.Identity()
+    if hasattr(method, "predictor"):
+        method.predictor = nn.Identity()
+    lengths = torch.tensor([1.0, 1e-5, 2e-6, 5e-7, 1e-9, 0.0], dtype=torch.float64)
+    x = nn.functional.normalize(views(6)[0].flatten(1), dim=1) * lengths[:, None]
+    x.requires_grad_()
+    weight = views(6, seed=2)[0].flatten(1)
+    images = x.view(6, 3, 2, 2)
+    code = method.embed((images, images.detach()))[0]
+    least = 1e-24 if "moco" in name else 1e-12
+    official = x * x.square().sum(dim=1, keepdim=True).clamp(min=least).rsqrt()
+    torch.testing.assert_close(code, official, rtol=1e-12, atol=1e-15)
+    ours, theirs = (torch.autograd.grad((weight * rows).sum(), x)[0] for rows in (code, official))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-6)

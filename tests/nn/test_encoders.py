@@ -125,6 +125,16 @@ def test_simclr_init_has_fan_in_variance_and_is_cut_at_two():
     assert unit.abs().max().item() <= 2 / 0.8796256610342398 + 1e-5
 
 
+def test_haiku_init_is_cut_at_two_and_not_widened():
+    torch.manual_seed(0)
+    encoder = encoders.build("resnet10", width=0.5, init="haiku")
+    for convolution in (encoder.layer4[0].conv2, encoder.layer4[0].conv1):
+        unit = convolution.weight * convolution.weight[0].numel() ** 0.5
+        assert unit.std().item() == pytest.approx(0.8796, abs=5e-3)
+        assert 1.98 < unit.abs().max().item() <= 2 + 1e-5
+    assert unit.mean().abs().item() < 5e-3
+
+
 def test_fit_stem():
     weight = torch.randn(4, 3, 7, 7)
     grey = torch.randn(1, 1, 9, 9)

@@ -126,6 +126,12 @@ def test_init():
     assert torch.equal(simclr[0].bias, torch.zeros(512))
     cvr = mlp(512, 2048, 512, init="cvr")
     assert cvr[3].weight.std().item() == pytest.approx(2048**-0.5, rel=0.01)
+    haiku = mlp(512, 2048, 512, init="haiku", bias=True)
+    for linear, fan_in in ((haiku[0], 512), (haiku[3], 2048)):
+        unit = linear.weight * fan_in**0.5
+        assert unit.std().item() == pytest.approx(0.8796, rel=0.01)
+        assert 1.98 < unit.abs().max().item() <= 2 + 1e-5
+    assert torch.equal(haiku[0].bias, torch.zeros(2048))
 
 
 def test_scale_norm_survives_a_state_dict_round_trip():

@@ -56,3 +56,17 @@ def test_is_two_minus_two_cosines() -> None:
     torch.testing.assert_close(cosine_regression(p, t), expected)
     torch.testing.assert_close(cosine_regression(3 * p, 0.1 * t), expected)
     assert cosine_regression(p.bfloat16(), t.bfloat16()).dtype == torch.float32
+
+
+def test_norms_end_at_a_millionth() -> None:
+    """x rsqrt(max(|x|^2, 1e-12)), as in the official codes, and its gradient."""
+    p, t = torch.randn(2, 5, 4, dtype=torch.float64)
+    lengths = torch.tensor([1.0, 2e-6, 5e-7, 1e-9, 0.0], dtype=torch.float64)[:, None]
+    p = (F.normalize(p, dim=1) * lengths).requires_grad_()
+    t = (F.normalize(t, dim=1) * lengths.flip(0)).requires_grad_()
+    a, b = (x * x.square().sum(1, keepdim=True).clamp(min=1e-12).rsqrt() for x in (p, t))
+    official = (a - b).square().sum(dim=1).mean()
+    loss = cosine_regression(p, t)
+    torch.testing.assert_close(loss, official, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(value, (p, t)) for value in (loss, official))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-6)

@@ -40,6 +40,20 @@ def test_log_prob_is_exact(case: golden.Case) -> None:
         (by_kappa,) = torch.autograd.grad(ours.sum(), kappa)
         exact = case["sum_dlogprob_dkappa_exact"][i]
         torch.testing.assert_close(by_kappa, exact, rtol=1e-12, atol=1e-12)
+        # the official code in float64 is 1e-9 off the exact numbers, and has no slope at 0
+        torch.testing.assert_close(ours, case["log_prob_tfp64"][i], rtol=1e-9, atol=1e-9)
+        if value:
+            official = case["sum_dlogprob_dkappa_tfp64"][i]
+            torch.testing.assert_close(by_kappa, official, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", golden.cases("vmf", lambda c: "kappas" in c))
+def test_moments_of_the_cosine_are_exact(case: golden.Case) -> None:
+    kappa = case["kappas"].requires_grad_()
+    mean = vmf.mean_resultant(kappa, case.settings["dim"])
+    (variance,) = torch.autograd.grad(mean.sum(), kappa)
+    torch.testing.assert_close(mean, case["cos_mean_exact"], rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(variance, case["cos_var_exact"], rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -135,10 +149,42 @@ def test_gradients_equal_finite_differences(dim: int, value: float) -> None:
     mu1, mu2 = _units(3, dim).requires_grad_(), _units(3, dim, seed=2).requires_grad_()
     each = torch.tensor([value, 2 * value, 0.3], dtype=torch.float64, requires_grad=True)
     one = torch.tensor(value / 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(vmf.kl, (mu1, each, mu2, one))
-    assert torch.autograd.gradcheck(vmf.kl, (mu1, one, mu2, each))
-    assert torch.autograd.gradcheck(vmf.log_prob, (mu1, mu2, each))
+
+    def kl(a: Tensor, kappa1: Tensor, b: Tensor, kappa2: Tensor) -> Tensor:
+        return vmf.kl(F.normalize(a, dim=1), kappa1, F.normalize(b, dim=1), kappa2)
+
+    def log_prob(z: Tensor, mu: Tensor, kappa: Tensor) -> Tensor:
+        return vmf.log_prob(F.normalize(z, dim=1), F.normalize(mu, dim=1), kappa)
+
+    assert torch.autograd.gradcheck(kl, (mu1, each, mu2, one))
+    assert torch.autograd.gradcheck(kl, (mu1, one, mu2, each))
+    assert torch.autograd.gradcheck(log_prob, (mu1, mu2, each))
     assert torch.autograd.gradcheck(lambda kappa: vmf.entropy(kappa, dim), (each,))
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_gradients_in_directions_are_those_of_the_cosine(dtype: torch.dtype) -> None:
+    """kappa mu in z, not kappa (mu - z), which is the same on the sphere only."""
+    z, mu = (_units(4, 16, seed).to(dtype).requires_grad_() for seed in (0, 1))
+    by_z, by_mu = torch.autograd.grad(vmf.log_prob(z, mu, 1000.0).sum(), (z, mu))
+    torch.testing.assert_close(by_z, 1000 * mu)
+    torch.testing.assert_close(by_mu, 1000 * z)
+    pull = 10 * vmf.mean_resultant(1000.0, 16).to(dtype)
+    by_z, by_mu = torch.autograd.grad(vmf.kl(z, 1000.0, mu, 10.0).sum(), (z, mu))
+    torch.testing.assert_close(by_z, -pull * mu)
+    torch.testing.assert_close(by_mu, -pull * z)
+
+
+def test_second_derivatives_in_directions_are_those_of_the_cosine() -> None:
+    z, mu = (_units(1, 3, seed).requires_grad_() for seed in (0, 1))
+    whole = torch.autograd.functional.hessian(
+        lambda z, mu: vmf.log_prob(z, mu, 7.0).sum() - vmf.kl(z, 5.0, mu, 2.0).sum(), (z, mu)
+    )
+    (by_zz, by_zmu), (by_muz, by_mumu) = ([part.reshape(3, 3) for part in row] for row in whole)
+    mixed = (7 + 2 * vmf.mean_resultant(5.0, 3)) * torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(by_zmu, mixed)
+    torch.testing.assert_close(by_muz, mixed)
+    assert by_zz.abs().max() == 0 and by_mumu.abs().max() == 0
 
 
 def test_one_concentration_or_one_per_row() -> None:

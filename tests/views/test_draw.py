@@ -15,7 +15,7 @@ from squint.views.draw import Box, Draw, Look, draw, draw_box
 from squint.views.recipes import Blur, Crop, Jitter, View
 from squint.views.uniform import stream, uniform
 
-LAWS = ("log_uniform", "uniform")
+LAWS = ("log_uniform", "uniform", "byol")
 PLACE: dict[str, Any] = {"seed": 5, "epoch": 2, "view_number": 1}
 
 
@@ -146,6 +146,16 @@ def tensorflow_box(crop: Crop, u: list[float], place: list[float], h: int, w: in
     return [0, 0, h, w]
 
 
+def byol_box(crop: Crop, u: list[float], place: list[float], h: int, w: int) -> list[int]:
+    """_decode_and_random_crop of BYOL's utils/dataset.py with its random numbers given."""
+    area = h * w * (crop.area[0] + (crop.area[1] - crop.area[0]) * u[0])
+    low, high = (math.log(ratio) for ratio in crop.ratio)
+    ratio = math.exp(low + (high - low) * u[1])
+    wide, tall = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+    wide, tall = min(max(wide, 1), w), min(max(tall, 1), h)
+    return [int(place[0] * (h - tall + 1)), int(place[1] * (w - wide + 1)), tall, wide]
+
+
 SIZES = [(32, 32), (500, 375), (333, 500), (96, 96), (7, 640), (640, 7), (1, 1), (2, 3), (31, 4)]
 
 
@@ -154,6 +164,7 @@ def test_boxes_follow_the_reference_law(law: str) -> None:
     oracle, tries = {
         "log_uniform": (torchvision_box, draw_module.TORCHVISION_TRIES),
         "uniform": (tensorflow_box, draw_module.TENSORFLOW_TRIES),
+        "byol": (byol_box, 1),
     }[law]
     crop = Crop(ratio_law=law)  # type: ignore[arg-type]
     index = torch.arange(40 * len(SIZES))
@@ -192,6 +203,28 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     spread = (ours.var(dim=1) / 3000 + reference.var(dim=1) / 3000).sqrt()
     assert ((ours.mean(dim=1) - reference.mean(dim=1)).abs() < 4 * spread).all()
     assert (ours.std(dim=1) / reference.std(dim=1) - 1).abs().max() < 0.08
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "area", "cut"), [(375, 500, 0.518, 0.262), (224, 224, 0.533, 0.144)]
+)
+def test_boxes_of_byol_have_the_area_and_the_cuts_of_the_official_law(
+    height: int, width: int, area: float, cut: float
+) -> None:
+    """Means of the official law, to three digits; torchvision's redraws give less of both."""
+    count = 100_000
+    for law in ("byol", "log_uniform"):
+        crop = Crop(ratio_law=law)  # type: ignore[arg-type]
+        box = draw_box(crop, torch.arange(count), **PLACE, height=height, width=width)
+        share = (box.height * box.width) / (height * width)
+        whole = ((box.height == height) | (box.width == width)).double().mean()
+        near = abs(share.mean() - area) < 0.0035 and abs(whole - cut) < 0.006
+        assert near == (law == "byol"), (law, share.mean(), whole)
+    box = draw_box(Crop(ratio_law="byol"), torch.arange(count), **PLACE, height=height, width=width)
+    for start, side, length in ((box.top, box.height, height), (box.left, box.width, width)):
+        free = length - side
+        assert (start[free > 0] == free[free > 0]).any()  # the last place too
+        assert ((start + 0.5) / (free + 1)).mean().sub(0.5).abs() < 0.005
 
 
 def test_sizes_per_image_equal_sizes_given_one_by_one() -> None:

@@ -64,7 +64,7 @@ def test_byol_224_has_the_published_numbers() -> None:
     assert (first.blur.probability, second.blur.probability) == (1.0, 0.1)
     assert first.blur.padding == second.blur.padding == "zero"
     assert (first.solarize, second.solarize) == (0.0, 0.2)
-    assert first.crop == second.crop == Crop(ratio_law="log_uniform", interpolation="bicubic")
+    assert first.crop == second.crop == Crop(ratio_law="byol", interpolation="bicubic")
     assert config.mean == (0.485, 0.456, 0.406) and config.std == (0.229, 0.224, 0.225)
 
 

@@ -67,7 +67,10 @@ def test_each_view_follows_its_own_recipe() -> None:
     assert first.std(dim=1).max() < 1e-6 < second.std(dim=1).max()
 
 
-@pytest.mark.parametrize("crop", [Crop(), Crop(ratio_law="uniform", interpolation="bilinear")])
+@pytest.mark.parametrize(
+    "crop",
+    [Crop(), Crop(ratio_law="uniform", interpolation="bilinear"), Crop(ratio_law="byol")],
+)
 def test_files_get_the_same_crops_as_packed_images(crop: Crop) -> None:
     view = replace(PLAIN, crop=crop)
     views = TwoViews(ViewsConfig(size=48, first=view, second=view), seed=1)
@@ -79,8 +82,10 @@ def test_files_get_the_same_crops_as_packed_images(crop: Crop) -> None:
         assert (packed - split).abs().max() < 1.5 / 255
 
 
-@pytest.mark.parametrize("law", ["log_uniform", "uniform"])
-def test_boxes_of_many_pictures_are_those_of_each(law: Literal["log_uniform", "uniform"]) -> None:
+@pytest.mark.parametrize("law", ["log_uniform", "uniform", "byol"])
+def test_boxes_of_many_pictures_are_those_of_each(
+    law: Literal["log_uniform", "uniform", "byol"],
+) -> None:
     first, second = View(crop=Crop(ratio_law=law)), View(crop=Crop(ratio_law=law, area=(0.3, 1.0)))
     views = TwoViews(ViewsConfig(first=first, second=second), seed=5)
     rng = np.random.default_rng(0)

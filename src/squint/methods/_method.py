@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from squint.compression import CEB, Open
 from squint.ops import contrast
-from squint.ops.precision import at_least_float32
+from squint.ops.precision import TORCH_LEAST_NORM, at_least_float32
 from squint.shapes import Codes, Image
 
 Pair = tuple[Codes, Codes]
@@ -82,9 +82,9 @@ class Method(nn.Module, abc.ABC):
             self.bottleneck.steer(step.logs["rate_nats"])
 
 
-def unit(codes: Codes) -> Codes:
-    """Rows of length 1, in at least float32."""
-    return F.normalize(at_least_float32(codes), dim=1)
+def unit(codes: Codes, *, least_norm: float = TORCH_LEAST_NORM) -> Codes:
+    """Rows of length 1, in at least float32; rows below `least_norm` are divided by that."""
+    return F.normalize(at_least_float32(codes), dim=1, eps=least_norm)
 
 
 @torch.no_grad()

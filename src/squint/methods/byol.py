@@ -1,6 +1,7 @@
 """BYOL (Grill et al. 2020, algorithm 1); with a CEB bottleneck, C-BYOL (Lee et al. 2021)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -9,7 +10,10 @@ from squint.compression import CEB, Open
 from squint.methods._method import Method, Pair, Step, code_logs, unit
 from squint.nn import Target
 from squint.ops import regress
+from squint.ops.precision import TENSORFLOW_LEAST_NORM
 from squint.shapes import Codes, Image
+
+_unit = partial(unit, least_norm=TENSORFLOW_LEAST_NORM)
 
 
 class BYOL(Method):
@@ -56,9 +60,9 @@ class BYOL(Method):
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
         """Unit directions: predictions q1, q2, targets k1, k2, and means b1, b2 of b(z|y)."""
         x1, x2 = views
-        q1, q2 = (unit(self.predictor(self.projector(self.encoder(x)))) for x in (x1, x2))
-        k1, k2 = unit(self.target(x1)), unit(self.target(x2))  # no gradient
-        b1, b2 = unit(self.backward_encoder(k1)), unit(self.backward_encoder(k2))
+        q1, q2 = (_unit(self.predictor(self.projector(self.encoder(x)))) for x in (x1, x2))
+        k1, k2 = _unit(self.target(x1)), _unit(self.target(x2))  # no gradient
+        b1, b2 = _unit(self.backward_encoder(k1)), _unit(self.backward_encoder(k2))
         return q1, q2, k1, k2, b1, b2
 
     def pairs(self, codes: Sequence[Codes]) -> list[Pair]:
@@ -73,6 +77,8 @@ class BYOL(Method):
         z1, rate1 = self.bottleneck(q1, given=given1)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(q2, given=given2)
 
+        # differs from the released code: without a readout, predictions are normalised twice, so
+        # that a row shorter than 1e-6 gets length 1 after all. No other row notices.
         regression1 = regress.cosine_regression(self.readout(z1), k2)
         regression2 = regress.cosine_regression(self.readout(z2), k1)
         beta = self.bottleneck.beta_at(progress)

@@ -8,6 +8,7 @@ from torch import nn
 from squint.compression import CEB, Open
 from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, unit
 from squint.ops import contrast, gather
+from squint.ops.precision import TENSORFLOW_LEAST_NORM
 from squint.shapes import Codes, Image
 
 
@@ -40,7 +41,7 @@ class SimCLR(Method):
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
         """Unit codes u1, u2 of both views, from one pass: batch norm sees them together."""
         h = self.projector(self.encoder(torch.cat(list(views))))  # (2n, d)
-        return unit(h).chunk(2)  # (n, d) each
+        return unit(h, least_norm=TENSORFLOW_LEAST_NORM).chunk(2)  # (n, d) each
 
     def pairs(self, codes: Sequence[Codes]) -> list[Pair]:
         """Each view's code predicts the other's."""

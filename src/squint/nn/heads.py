@@ -5,10 +5,10 @@ from typing import Literal
 from torch import nn
 
 from squint.errors import RecipeError
-from squint.nn.init import variance_scaling_
+from squint.nn.init import haiku_, variance_scaling_
 
 OutputNorm = Literal["none", "scale", "plain", "affine"]
-Init = Literal["torch", "simclr", "cvr"]
+Init = Literal["torch", "simclr", "cvr", "haiku"]
 
 _SIMCLR_STD = 0.01
 
@@ -31,7 +31,7 @@ def mlp(
     |--------------------------|--------------------------------------------------------------|
     | SimCLR (TF2) projector   | f, f, 128, layers=3, output_norm="scale", init="simclr"      |
     | CVR projector, C-SimCLR  | f, 4096, 256, init="cvr"                                     |
-    | BYOL projector, predictor| f or 256, 4096, 256, bias=True                               |
+    | BYOL projector, predictor| f or 256, 4096, 256, bias=True, init="haiku"                 |
     | MoCo v1                  | f, f, 128, layers=1, output_bias=True                        |
     | MoCo v2                  | f, f, 128, bias=True, output_bias=True, hidden_norm=False    |
     | MoCo v3 projector        | f, 4096, 256, layers=2 (ResNet) or 3 (ViT), output_norm="plain"|
@@ -47,7 +47,8 @@ def mlp(
         output_norm: BatchNorm after the last layer. none; scale: gamma without beta (SimCLR);
             plain: neither (MoCo v3); affine: both.
         init: of linear weights. torch: its default; simclr: N(0, 0.01^2); cvr: truncated
-            normal of variance 1 / fan-in. The last two start biases at 0.
+            normal of variance 1 / fan-in; haiku (BYOL): the same, but of that variance before
+            the cut, so 0.77 / fan-in. All but torch start biases at 0.
 
     Raises:
         RecipeError: a width or the number of layers is below 1.
@@ -79,8 +80,10 @@ def _linear(in_dim: int, out_dim: int, bias: bool, init: Init) -> nn.Linear:
         return layer
     if init == "simclr":
         nn.init.normal_(layer.weight, std=_SIMCLR_STD)
-    else:
+    elif init == "cvr":
         variance_scaling_(layer.weight)
+    else:
+        haiku_(layer.weight)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from squint.nn._encoder import Encoder
-from squint.nn.init import variance_scaling_
+from squint.nn.init import haiku_, variance_scaling_
 from squint.shapes import Features, Image
 
 Stem = Literal["imagenet", "cifar"]
-Init = Literal["simclr", "torchvision"]
+Init = Literal["simclr", "torchvision", "haiku"]
 
 _BASE_CHANNELS = (64, 128, 256, 512)
 
@@ -139,7 +139,7 @@ class ResNet(Encoder):
         zero_init_residual: start the last BatchNorm scale of every block at 0, so that each
             block starts as its shortcut (SimCLR and MoCo v3 code; not MoCo v1, v2).
         init: simclr, truncated normal of variance 1 / fan-in; torchvision (MoCo), normal of
-            variance 2 / fan-out.
+            variance 2 / fan-out; haiku (BYOL), as simclr, but of that variance before the cut.
     """
 
     def __init__(
@@ -181,6 +181,8 @@ class ResNet(Encoder):
             if isinstance(module, nn.Conv2d):
                 if init == "simclr":
                     variance_scaling_(module.weight)
+                elif init == "haiku":
+                    haiku_(module.weight)
                 else:
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif zero_init_residual and isinstance(module, (BasicBlock, Bottleneck)):

@@ -1,8 +1,17 @@
-"""Where half precision ends: objectives and densities are computed in float32 or float64."""
+"""Where half precision ends: objectives and densities are computed in float32 or float64.
+
+And where division by a norm ends, which the released codes do not agree on.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+TENSORFLOW_LEAST_NORM = 1e-6
+"""Shorter rows are divided by this, not by their norm: the TensorFlow and JAX codes (SimCLR, BYOL,
+CVR), whose sums of squares end at 1e-12."""
+TORCH_LEAST_NORM = 1e-12
+"""The same of torch's `normalize` (MoCo v1 to v3)."""
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

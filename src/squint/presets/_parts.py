@@ -43,10 +43,10 @@ MOCO_V3 = MoCoV3Config(
 BYOL = BYOLConfig(
     kappa_d=2.0,
     target_init="independent",
-    projector=ProjectorConfig(layers=2, hidden_dim=4096, out_dim=256, bias=True, init="cvr"),
-    predictor=PredictorConfig(layers=2, hidden_dim=4096, bias=True, init="cvr"),
+    projector=ProjectorConfig(layers=2, hidden_dim=4096, out_dim=256, bias=True, init="haiku"),
+    predictor=PredictorConfig(layers=2, hidden_dim=4096, bias=True, init="haiku"),
 )
-"""BYOL as released; Haiku's linear layers are drawn as those of CVR."""
+"""BYOL as released."""
 CVR_BYOL = BYOLConfig(
     kappa_d=10.0, target_init="independent", projector=CVR_PROJECTOR, predictor=CVR_PREDICTOR
 )

@@ -82,7 +82,7 @@ def byol(variant: str) -> Preset:
     }[variant]
     recipe = Recipe(
         method=replace(BYOL, target_momentum=momentum),
-        encoder=EncoderConfig(name="resnet50", zero_init_residual=False),
+        encoder=EncoderConfig(name="resnet50", zero_init_residual=False, init="haiku"),
         views=byol_224(),
         optim=OptimConfig(lars_form="byol", lr=lr, weight_decay=decay),
         train=_train(variant),

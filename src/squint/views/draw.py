@@ -135,25 +135,26 @@ def draw_box(
     """Draws the crop box of each image: the first of several random boxes that fits into it.
 
     If none fits, torchvision's law (`log_uniform`) takes the largest central box of allowed
-    ratio, TensorFlow's (`uniform`) the whole image. Arguments as for `draw`.
-
-    # differs from BYOL, which draws one log-uniform box and cuts its sides off at the image's.
+    ratio, TensorFlow's (`uniform`) the whole image. BYOL's (`byol`) draws one box and cuts off
+    what does not fit. Arguments as for `draw`.
     """
     # float64, so that devices whose exp and sqrt differ in the last bit round to the same pixel
     h_image = _per_image(height, index)[:, None]  # (n, 1)
     w_image = _per_image(width, index)[:, None]  # (n, 1)
-    torchvision = crop.ratio_law == "log_uniform"
-    tries = TORCHVISION_TRIES if torchvision else TENSORFLOW_TRIES
+    law, tries = {
+        "log_uniform": (_torchvision_boxes, TORCHVISION_TRIES),
+        "uniform": (_tensorflow_boxes, TENSORFLOW_TRIES),
+        "byol": (_byol_boxes, 1),
+    }[crop.ratio_law]
     key = stream(seed, epoch, view_number)
     place, shape = uniform(key, index, Draw.TOP, 2 + 2 * tries).split([2, 2 * tries], dim=1)
-    law = _torchvision_boxes if torchvision else _tensorflow_boxes
-    h, w, fits = law(crop, shape, h_image, w_image)  # (n, tries + 1), the last fits always
+    h, w, fits = law(crop, shape, h_image, w_image)  # (n, boxes), the last fits always
     first = fits.int().argmax(dim=1, keepdim=True)  # (n, 1)
     h, w = h.gather(1, first), w.gather(1, first)  # (n, 1)
 
     free = torch.cat([h_image - h, w_image - w], dim=1)  # (n, 2)
     # TensorFlow never draws the last position
-    place = place * (free + 1 if torchvision else free)
+    place = place * (free if crop.ratio_law == "uniform" else free + 1)
     top, left = torch.where(first == tries, free / 2, place).floor().long().unbind(1)  # (n,)
     return Box(top, left, h[:, 0].long(), w[:, 0].long())
 
@@ -185,16 +186,33 @@ def _torchvision_boxes(
     crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side
 ) -> Tries:
     """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params)."""
-    area = _between(u[:, 0::2], *crop.area) * h_image * w_image  # (n, tries)
-    low, high = crop.ratio
-    ratio = _between(u[:, 1::2], math.log(low), math.log(high)).exp()
-    h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+    h, w = _log_uniform(crop, u, h_image, w_image)  # (n, tries)
     fits = (h > 0) & (w > 0) & (h <= h_image) & (w <= w_image)
 
-    ratio = (w_image / h_image).clamp(low, high)
+    ratio = (w_image / h_image).clamp(*crop.ratio)
     h_else = torch.minimum(h_image, (w_image / ratio).round())
     w_else = torch.minimum(w_image, (h_image * ratio).round())
     return _with_last_resort(h, w, fits, h_else, w_else)
+
+
+def _byol_boxes(crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side) -> Tries:
+    """One box per image, that of torchvision's first try, cut off (BYOL's utils/dataset.py).
+
+    # differs from the released code: a side that rounds to nothing has one pixel.
+    """
+    h, w = _log_uniform(crop, u, h_image, w_image)  # (n, 1)
+    h, w = torch.minimum(h.clamp(min=1), h_image), torch.minimum(w.clamp(min=1), w_image)
+    return h, w, torch.ones_like(h, dtype=torch.bool)
+
+
+def _log_uniform(
+    crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side
+) -> tuple[Float64[Tensor, "n t"], Float64[Tensor, "n t"]]:
+    """Heights and widths per try: area uniform, ratio log-uniform, whether or not they fit."""
+    area = _between(u[:, 0::2], *crop.area) * h_image * w_image  # (n, tries)
+    low, high = crop.ratio
+    ratio = _between(u[:, 1::2], math.log(low), math.log(high)).exp()
+    return (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
 
 
 def _tensorflow_boxes(crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side) -> Tries:

@@ -45,9 +45,10 @@ class Crop:
     """Share of the image's area, drawn uniformly."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width over height."""
-    ratio_law: Literal["log_uniform", "uniform"] = "log_uniform"
-    """log_uniform: torchvision, BYOL. uniform: the TensorFlow box sampler SimCLR uses, whose
-    smallest crop has a tenth of the area and whose height, not area, is uniform."""
+    ratio_law: Literal["log_uniform", "uniform", "byol"] = "log_uniform"
+    """log_uniform: torchvision, boxes until one fits. uniform: the TensorFlow box sampler SimCLR
+    uses, whose smallest crop has a tenth of the area and whose height, not area, is uniform.
+    byol: one box of log-uniform ratio, its sides cut off at the image's."""
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
@@ -229,7 +230,7 @@ def byol_224() -> ViewsConfig:
 
     # differs from the CVR code: blur draws one sigma per image, as BYOL's does, not per batch.
     """
-    crop = Crop(ratio_law="log_uniform")
+    crop = Crop(ratio_law="byol")
     jitter = Jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, form="byol")
     return ViewsConfig(
         size=224,
@@ -282,7 +283,12 @@ def moco_v3_224(least_area: float = 0.2) -> ViewsConfig:
 
 
 def _moco(first: View, second: View) -> ViewsConfig:
-    """Evaluation: shorter side to 256, central 224 of it, which is a share of 0.875."""
+    """Evaluation: the central 0.875 of the shorter side, to 224 px.
+
+    # differs from the released code (main_lincls.py), which resizes the shorter side to 256 and
+    # cuts 224 out of that: the square lies up to a pixel elsewhere, and its edges are filtered
+    # with what lies beyond them.
+    """
     evaluation = EvalView(size=224, crop=0.875, interpolation="bilinear")
     return ViewsConfig(
         size=224,

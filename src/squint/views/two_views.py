@@ -221,6 +221,10 @@ class EvaluationView:
 
         Its side is `evaluation.crop` of the shorter side. Images that have the wanted size
         already, and are kept whole, keep every pixel.
+
+        # differs from the released codes: MoCo's resizes first and cuts then; SimCLR's and BYOL's
+        # resize without antialiasing, and round the square's place up where ours rounds to even
+        # (BYOL's also cuts its side off to whole pixels).
         """
         recipe = self.config.evaluation
         height, width = pixels.shape[-2:]
