@@ -163,6 +163,7 @@ class BYOLConfig:
     """Share of itself that the target keeps in each step, at the beginning."""
     target_schedule: TargetSchedule = "cosine"
     """Course of target_momentum: constant, or along a cosine to 1."""
+    # differs from the released code, whose target is drawn by itself
     target_init: Literal["copy", "independent"] = "copy"
     """The target starts as a copy of the online network, or drawn by itself (as released)."""
     backward_view: Literal["same", "other"] = "same"
@@ -204,6 +205,7 @@ class CEBConfig:
     """Concentration of the backward encoder b(z|y); 1 / temperature where there is one."""
     sampling: bool = True
     """Draw z from e(z|x) while training; otherwise z is its mean direction."""
+    # differs from the released code, which trains the rate on one sample
     residual: Literal["closed_form", "sampled"] = "closed_form"
     """How the rate is trained: expectation (KL, lower variance) or one sample (as published)."""
     beta_schedule: Literal["constant", "warmup", "cosine"] = "constant"

@@ -110,6 +110,7 @@ def moco_v2(variant: str = "") -> Preset:
             projector=head,
         )
         return _lightly(method, lightly_simclr_32(), "83.8")
+    # differs from solo-learn: one queue for both views, not two; momentum to 1, not to 0.999
     method = MoCoConfig(
         temperature=0.2,
         queue_size=32768,
