@@ -325,6 +325,7 @@ def test_cifar_optimizers_are_those_of_the_sheet(key: str) -> None:
         assert recipe.optim.weight_decay == number(r"wd ([\de.-]+)", entry)
         if recipe.optim.name == "lars":
             assert recipe.optim.trust_coefficient == number(r"eta ([\d.]+)", tail, 1e-3)
+            assert (recipe.optim.lars_form == "solo") == ("clip_lr" in tail)
         assert recipe.optim.decay_norm_and_bias == (recipe.optim.name == "sgd")
 
 

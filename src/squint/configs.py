@@ -165,6 +165,7 @@ class BYOLConfig:
     """Share of itself that the target keeps in each step, at the beginning."""
     target_schedule: TargetSchedule = "cosine"
     """Course of target_momentum: constant, or along a cosine to 1."""
+    # differs from the released code, whose target is drawn by itself
     target_init: Literal["copy", "independent"] = "copy"
     """The target starts as a copy of the online network, or drawn by itself (as released)."""
     backward_view: Literal["same", "other"] = "same"
@@ -206,6 +207,7 @@ class CEBConfig:
     """Concentration of the backward encoder b(z|y); 1 / temperature where there is one."""
     sampling: bool = True
     """Draw z from e(z|x) while training; otherwise z is its mean direction."""
+    # differs from the released code, which trains the rate on one sample
     residual: Literal["closed_form", "sampled"] = "closed_form"
     """How the rate is trained: expectation (KL, lower variance) or one sample (as published)."""
     beta_schedule: Literal["constant", "warmup", "cosine"] = "constant"
@@ -247,9 +249,9 @@ class OptimConfig:
 
     name: Literal["sgd", "adamw", "lars"] = "lars"
     """sgd, adamw, or lars (You et al. 2017)."""
-    lars_form: Literal["simclr", "byol", "mocov3"] = "simclr"
-    """lars only. simclr: the learning rate sits inside the momentum buffer; byol, mocov3: outside;
-    mocov3 also never decays or adapts tensors of one axis."""
+    lars_form: Literal["simclr", "byol", "mocov3", "solo"] = "simclr"
+    """lars only. simclr: the learning rate sits inside the momentum buffer; others: outside; mocov3
+    and solo never decay or adapt tensors of one axis, and solo steps no further than sgd would."""
     trust_coefficient: float = 1e-3
     """lars only: how far a step may go, relative to the weight's norm."""
     lr: float = 0.3
@@ -281,10 +283,11 @@ class OptimConfig:
             raise RecipeError(f"optim.momentum={self.momentum} must be from 0 to below 1.")
         if self.clip_grad_norm != "off":
             _positive("optim.clip_grad_norm", self.clip_grad_norm)
-        if self.name == "lars" and self.lars_form == "mocov3" and self.decay_norm_and_bias:
+        no_vectors = self.name == "lars" and self.lars_form in ("mocov3", "solo")
+        if no_vectors and self.decay_norm_and_bias:
             raise RecipeError(
-                "optim.decay_norm_and_bias=True contradicts optim.lars_form=mocov3, which never "
-                "decays tensors of one axis. Drop it, or take --optim.lars-form byol."
+                f"optim.decay_norm_and_bias=True contradicts optim.lars_form={self.lars_form}, "
+                "which never decays tensors of one axis. Drop it, or take --optim.lars-form byol."
             )
         if (self.schedule == "steps") != bool(self.decay_epochs):
             raise RecipeError(

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from squint.data import open_source
-from squint.errors import DataError, RunError
+from squint.errors import DataError, RecipeError, RunError
 from squint.evaluate import sgd_probe
 from squint.evaluate.fewshot import few_label_top1, name_of, spread, subset
 from squint.evaluate.inputs import Labelled
@@ -69,24 +70,29 @@ def test_more_labels_are_better_and_one_per_class_works() -> None:
 
 @pytest.mark.parametrize("name", sgd_probe.SETTINGS)
 def test_sgd_probe_is_torchs_sgd(name: str) -> None:
-    setting = replace(sgd_probe.SETTINGS[name], init_std=0.0)
-    options = SGDProbeOptions(epochs=4, batch_size=32)
+    published = sgd_probe.SETTINGS[name]
+    # a decay that shows in four epochs
+    decay = 0.05 if published.weight_decay else 0.0
+    setting = replace(published, init_std=0.0, epochs=4, batch_size=32, weight_decay=decay)
     train = blobs(100, 0)
     lrs = setting.lrs[:2]
-    weight, bias = sgd_probe.fit(lambda _: train.features, train.labels, lrs, setting, options)
+    weight, bias = sgd_probe.fit(lambda _: train.features, train.labels, lrs, setting, seed=0)
     for row, lr in enumerate(lrs):
         order = torch.Generator().manual_seed(0)
         torch.randn(3, 8, generator=order)  # the initial weights
         head = torch.nn.Linear(8, 3)
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
-        peak = lr * 32 / 256 if setting.scaled else lr
-        sgd = torch.optim.SGD(head.parameters(), lr=peak, momentum=0.9, nesterov=setting.nesterov)
+        peak = lr if name == "moco" else lr * 32 / 256
+        nesterov = name.startswith(("simclr", "byol"))
+        sgd = torch.optim.SGD(
+            head.parameters(), peak, momentum=0.9, nesterov=nesterov, weight_decay=decay
+        )
         for epoch in range(4):
             for step, rows in enumerate(torch.randperm(100, generator=order)[:96].split(32)):
-                part = (epoch + step / 3) / 4
+                part = 0 if name.startswith("mocov3") else step / 3
                 steps_factor = 0.1 ** ((epoch >= 2.4) + (epoch >= 3.2))
-                cosine = (1 + np.cos(np.pi * part)) / 2
+                cosine = (1 + np.cos(np.pi * (epoch + part) / 4)) / 2
                 factor = steps_factor if name == "moco" else cosine
                 # lr inside SGD multiplies the buffer at each step, as in the probe
                 sgd.param_groups[0]["lr"] = peak * factor
@@ -96,6 +102,38 @@ def test_sgd_probe_is_torchs_sgd(name: str) -> None:
                 sgd.step()
         torch.testing.assert_close(weight[row], head.weight.detach(), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(bias[row], head.bias.detach(), rtol=1e-3, atol=1e-4)
+
+
+PUBLISHED: dict[str, tuple[tuple[float, ...], float, int, int]] = {
+    "moco": ((30.0,), 0.0, 256, 100),
+    "mocov3": ((0.1,), 0.0, 1024, 90),
+    "mocov3-vit": ((3.0,), 0.0, 1024, 90),
+    "simclr": ((0.1,), 1e-6, 4096, 90),
+    "simclr-cifar": ((0.1,), 0.0, 512, 100),
+    "byol": ((0.4, 0.3, 0.2, 0.1, 0.05), 0.0, 1024, 80),
+    "byol-released": ((0.2,), 0.0, 4096, 80),
+}
+"""Learning rates, weight decay, batch and epochs: section 16 of the specification."""
+
+
+@pytest.mark.parametrize("name", sgd_probe.SETTINGS)
+def test_sgd_settings_are_the_published_ones_and_each_number_can_be_set(name: Any) -> None:
+    found = sgd_probe.setting_of(SGDProbeOptions(setting=name))
+    assert (found.lrs, found.weight_decay, found.batch_size, found.epochs) == PUBLISHED[name]
+    other = SGDProbeOptions(setting=name, lr=0.7, weight_decay=0.25, batch_size=8, epochs=3)
+    changed = sgd_probe.setting_of(other)
+    assert (changed.lrs, changed.weight_decay, changed.batch_size, changed.epochs) == (
+        (0.7,), 0.25, 8, 3
+    )  # fmt: skip
+    assert changed.schedule == found.schedule and changed.init_std == found.init_std
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("lr", 0.0), ("weight_decay", -0.1), ("batch_size", 0), ("epochs", 0)]
+)
+def test_sgd_settings_out_of_range_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=rf"sgd\.{field}={value:g} must be"):
+        SGDProbeOptions(**{field: value})
 
 
 def other_source(folder: Path, classes: list[str]) -> str:
@@ -149,3 +187,26 @@ def test_the_augmented_probe_and_the_comparison_run(tmp_path: Path) -> None:
     entry = table["results"]["linear_sgd_byol_top1"]
     assert "random resized crops" in entry["protocol"] and entry["lr"] in (0.4, 0.3, 0.2, 0.1, 0.05)
     assert list(table["results"]["compare_linear_top1"]["table"]) == ["random init"]
+
+
+def test_every_choice_of_an_sgd_probe_stands_in_its_protocol(tmp_path: Path) -> None:
+    options = Options(
+        sgd=SGDProbeOptions(setting="mocov3-vit", lr=0.5, weight_decay=1e-4, epochs=2, seed=3)
+    )
+    table = evaluate(
+        "timm:resnet10t",
+        data=small.source(tmp_path),
+        protocols=("linear-sgd",),
+        subject=SubjectOptions(size=32, out=str(tmp_path / "out.json")),
+        options=options,
+    )
+    entry = table["results"]["linear_sgd_mocov3_vit_top1"]
+    assert 0 <= entry["value"] <= 1 and entry["lr"] == 0.5
+    images = int(entry["protocol"].partition(" train images")[0].rpartition(" ")[2])
+    for words in (
+        "as mocov3-vit: raw encoder features, evaluation view, computed once",
+        f"lr {{0.5}} x batch / 256, batch {images} (asked 1024, there are no more), 2 epochs",
+        "cosine, per epoch, momentum 0.9, weight decay 0.0001, classifier from N(0, 0.01^2)",
+        "seed 3; tested in the evaluation view",
+    ):
+        assert words in entry["protocol"]

@@ -61,6 +61,56 @@ def test_lr_inside_the_buffer_differs_from_outside_when_lr_changes():
     assert run("byol")[0, 0].item() == pytest.approx(outside, rel=1e-12)
 
 
+def solo(param, gradient, buffer, *, lr, momentum, decay, trust):
+    """Section 9, last row: one tensor, with plain numbers."""
+    step = gradient.clone()
+    size, slope = param.norm().item(), gradient.norm().item()
+    if param.ndim > 1 and size > 0 and slope > 0:
+        q = trust * size / (slope + decay * size + 1e-8)
+        step = min(q / lr, 1.0) * (gradient + decay * param)
+    buffer = momentum * buffer + step
+    return param - lr * buffer, buffer
+
+
+def test_solo_form_is_its_formula():
+    """Weights whose ratio is clipped, that are not, that are 0 and without a gradient; a bias."""
+    torch.manual_seed(0)
+    scales = {"clipped": (40.0, 0.01), "free": (1.0, 5.0), "zero": (0.0, 1.0), "still": (1.0, 0.0)}
+    shapes = [(3, 4)] * len(scales) + [(4,)]
+    sizes = [*scales.values(), (2.0, 1.0)]
+    made = [
+        nn.Parameter(scale * torch.randn(shape, dtype=torch.float64))
+        for shape, (scale, _) in zip(shapes, sizes, strict=True)
+    ]
+    optimizer = LARS(made, 1.0, weight_decay=0.1, trust_coefficient=0.02, form="solo")
+    expected = [param.detach().clone() for param in made]
+    buffers = [torch.zeros_like(param) for param in expected]
+    for lr in (0.03, 0.4, 0.2):
+        optimizer.param_groups[0]["lr"] = lr
+        for i, (param, (_, slope)) in enumerate(zip(made, sizes, strict=True)):
+            param.grad = slope * torch.randn(param.shape, dtype=torch.float64)
+            expected[i], buffers[i] = solo(
+                expected[i], param.grad, buffers[i], lr=lr, momentum=0.9, decay=0.1, trust=0.02
+            )
+        optimizer.step()
+        for param, value in zip(made, expected, strict=True):
+            torch.testing.assert_close(param.data, value, rtol=1e-12, atol=1e-14)
+
+
+def test_solo_form_never_steps_further_than_sgd_and_starts_at_a_rate_of_zero():
+    def moved(lr):
+        param = nn.Parameter(torch.tensor([[30.0, 40.0]]))
+        optimizer = LARS([param], 1.0, form="solo", trust_coefficient=0.02)
+        optimizer.param_groups[0]["lr"] = lr
+        param.grad = torch.tensor([[1.0, 0.0]])
+        optimizer.step()
+        return 30.0 - param.data[0, 0].item()
+
+    assert moved(0.0) == 0
+    assert moved(0.5) == pytest.approx(0.5, rel=1e-5)  # q = 0.02 * 50 / 1 is above lr
+    assert moved(4.0) == pytest.approx(1.0, rel=1e-5)  # q itself, whatever lr
+
+
 class Model(nn.Module):
     """Every kind of parameter: convolution, norms, biases, an odd tensor, a frozen layer."""
 
@@ -150,7 +200,8 @@ def test_parameters_without_gradient_stay():
         ({"name": "adamw", "nesterov": True}, "no effect on adamw"),
         ({"name": "sgd", "nesterov": True, "momentum": 0.0}, "nesterov=True needs momentum"),
         ({"form": "byol", "nesterov": True}, "LARS form 'byol'"),
-        ({"form": "mocov3", "decay_norm_and_bias": True}, "contradicts the LARS form"),
+        ({"form": "mocov3", "decay_norm_and_bias": True}, "contradicts the LARS form 'mocov3'"),
+        ({"form": "solo", "decay_norm_and_bias": True}, "contradicts the LARS form 'solo'"),
     ],
 )
 def test_build_refuses(settings, message):

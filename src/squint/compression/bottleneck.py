@@ -76,6 +76,7 @@ class CEB(nn.Module):
         kappa_e: float = 1024.0,
         kappa_b: float = 10.0,
         sampling: bool = True,
+        # differs from the released code, which trains the rate on one sample
         residual: Residual = "closed_form",
         beta_schedule: BetaSchedule = "constant",
         beta_warmup: float = 0.0,

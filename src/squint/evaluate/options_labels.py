@@ -45,12 +45,21 @@ class LinearOptions:
 class SGDProbeOptions:
     """The papers' linear probes by SGD."""
 
-    setting: Literal["moco", "simclr", "byol"] = "moco"
-    """Whose learning rate, schedule, epochs and initial weights."""
-    epochs: int | Literal["paper"] = "paper"
-    """Passes over train: 100 (moco), 90 (simclr), 80 (byol)."""
-    batch_size: int = 256
-    """Images per step; simclr and byol scale the learning rate with it."""
+    setting: Literal[
+        "moco", "mocov3", "mocov3-vit", "simclr", "simclr-cifar", "byol", "byol-released"
+    ] = "moco"
+    """Whose learning rate, decay, batch, schedule, epochs and initial weights. byol: the paper's
+    five learning rates; byol-released: the one of its code."""
+    lr: float | Literal["published"] = "published"
+    """30 (moco); per 256 images 0.1 (mocov3, simclr), 3 (mocov3-vit), 0.2 (byol-released), or the
+    best of five on held-out train images (byol)."""
+    weight_decay: float | Literal["published"] = "published"
+    """Of weights and biases: 1e-6 (simclr), else 0."""
+    batch_size: int | Literal["published"] = "published"
+    """Images per step, at most all: 256 (moco), 512 (simclr-cifar), 1024 (mocov3, byol), 4096
+    (simclr, byol-released). All but moco scale the learning rate with it."""
+    epochs: int | Literal["published"] = "published"
+    """Passes over train: 100 (moco, simclr-cifar), 90 (mocov3, simclr), 80 (byol)."""
     augment: bool = False
     """New random crops and flips in every epoch, as in the papers: one encoder pass per epoch.
     Otherwise the features of the evaluation view are computed once and used in every epoch."""
@@ -58,9 +67,14 @@ class SGDProbeOptions:
     """Of order, crops and initial weights."""
 
     def __post_init__(self) -> None:
-        at_least("sgd.batch_size", self.batch_size, 1)
         at_least("sgd.seed", self.seed, 0)
-        if self.epochs != "paper":
+        if self.lr != "published":
+            above_zero("sgd.lr", self.lr)
+        if self.weight_decay != "published":
+            at_least("sgd.weight_decay", self.weight_decay, 0)
+        if self.batch_size != "published":
+            at_least("sgd.batch_size", self.batch_size, 1)
+        if self.epochs != "published":
             at_least("sgd.epochs", self.epochs, 1)
 
 

@@ -1,24 +1,31 @@
 """The papers' linear probes: SGD on the features of a frozen encoder in evaluation mode.
 
-| setting | lr                        | schedule             | epochs | momentum | initial weights |
-|---------|---------------------------|----------------------|--------|----------|-----------------|
-| moco    | 30                        | x 0.1 at 60 %, 80 %  | 100    | 0.9      | N(0, 0.01)      |
-| simclr  | 0.1 batch / 256           | cosine               | 90     | Nesterov | 0               |
-| byol    | best of 5 x batch / 256   | cosine               | 80     | Nesterov | 0               |
+| setting       | lr          | decay | batch | epochs | schedule             | momentum | start   |
+|---------------|-------------|-------|-------|--------|----------------------|----------|---------|
+| moco          | 30          | 0     | 256   | 100    | x 0.1 at 60 %, 80 %  | 0.9      | N(0.01) |
+| mocov3        | 0.1 x       | 0     | 1024  | 90     | cosine, per epoch    | 0.9      | N(0.01) |
+| mocov3-vit    | 3 x         | 0     | 1024  | 90     | cosine, per epoch    | 0.9      | N(0.01) |
+| simclr        | 0.1 x       | 1e-6  | 4096  | 90     | cosine               | Nesterov | 0       |
+| simclr-cifar  | 0.1 x       | 0     | 512   | 100    | cosine               | Nesterov | 0       |
+| byol          | best of 5 x | 0     | 1024  | 80     | cosine               | Nesterov | 0       |
+| byol-released | 0.2 x       | 0     | 4096  | 80     | cosine               | Nesterov | 0       |
 
-No weight decay. moco: He et al. 2020, released main_lincls.py (batch 256, classifier N(0, 0.01^2));
-simclr: Chen et al. 2020, appendix B.6 (batch 4096, lr 1.6), classifier from 0 as in the released
-README; byol: Grill et al. 2020, appendix C.1 (batch 1024), learning rates 0.4, 0.3, 0.2, 0.1, 0.05,
-per 256 images along a cosine as in the released schedules.py, # differs from it: chosen on a
-held-out tenth of train, not on 10,009 images; classifier from 0, not of deviation 1 / sqrt(f).
+x: batch / 256. N(0.01): normal, of deviation 0.01. moco: He et al. 2020, released main_lincls.py.
+mocov3 (ResNets) and mocov3-vit: Chen et al. 2021, released main_lincls.py and README. simclr and
+simclr-cifar: Chen et al. 2020, README and appendix B.6. byol: Grill et al. 2020, appendix C.1, of
+0.4, 0.3, 0.2, 0.1, 0.05; byol-released: configs/eval.py and schedules.py, from which we also have
+that the paper's rates are per 256 images. Decay is of weights and biases, as in SimCLR's code.
 
 # differs from MoCo's code: the last epoch counts, not the best on test.
+# differs from the codes: a batch that an epoch can't fill is left out.
+# differs from BYOL: chosen on a held-out tenth of train, not on 10,009 images; classifier from 0,
+# not of deviation 1 / sqrt(f).
 # differs from the papers unless `augment`: features of one view are used in every epoch.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -35,53 +42,83 @@ from squint.evaluate.options_labels import SGDProbeOptions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """One paper's numbers."""
+    """How to train the classifier, with nothing left open."""
 
     lrs: tuple[float, ...]
-    scaled: bool
+    """Of several the best on held-out train images is taken."""
+    scaled: bool = True
     """Whether lr is per 256 images of a batch."""
-    schedule: Literal["steps", "cosine"]
+    weight_decay: float = 0.0
+    batch_size: int
     epochs: int
-    nesterov: bool
-    init_std: float
+    schedule: Literal["steps", "cosine", "epoch_cosine"] = "cosine"
+    nesterov: bool = True
+    init_std: float = 0.0
 
+
+_MOCO_V3 = Setting(
+    lrs=(0.1,),
+    batch_size=1024,
+    epochs=90,
+    schedule="epoch_cosine",
+    nesterov=False,
+    init_std=0.01,
+)
+_BYOL = Setting(lrs=(0.4, 0.3, 0.2, 0.1, 0.05), batch_size=1024, epochs=80)
 
 SETTINGS = {
     "moco": Setting(
-        lrs=(30.0,), scaled=False, schedule="steps", epochs=100, nesterov=False, init_std=0.01
+        lrs=(30.0,),
+        scaled=False,
+        batch_size=256,
+        epochs=100,
+        schedule="steps",
+        nesterov=False,
+        init_std=0.01,
     ),
-    "simclr": Setting(
-        lrs=(0.1,), scaled=True, schedule="cosine", epochs=90, nesterov=True, init_std=0.0
-    ),
-    "byol": Setting(
-        lrs=(0.4, 0.3, 0.2, 0.1, 0.05),
-        scaled=True,
-        schedule="cosine",
-        epochs=80,
-        nesterov=True,
-        init_std=0.0,
-    ),
+    "mocov3": _MOCO_V3,
+    "mocov3-vit": replace(_MOCO_V3, lrs=(3.0,)),
+    "simclr": Setting(lrs=(0.1,), weight_decay=1e-6, batch_size=4096, epochs=90),
+    "simclr-cifar": Setting(lrs=(0.1,), batch_size=512, epochs=100),
+    "byol": _BYOL,
+    "byol-released": replace(_BYOL, lrs=(0.2,), batch_size=4096),
 }
 _MOMENTUM = 0.9
 _HELD_OUT = 0.1
 
 
+def setting_of(options: SGDProbeOptions) -> Setting:
+    """The published setting with what the options say otherwise."""
+    published = SETTINGS[options.setting]
+    return replace(
+        published,
+        lrs=published.lrs if options.lr == "published" else (options.lr,),
+        weight_decay=published.weight_decay
+        if options.weight_decay == "published"
+        else options.weight_decay,
+        batch_size=published.batch_size
+        if options.batch_size == "published"
+        else options.batch_size,
+        epochs=published.epochs if options.epochs == "published" else options.epochs,
+    )
+
+
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol; with augmentation only of the encoder under test, not of a random one."""
     options = bench.options.sgd
-    setting = SETTINGS[options.setting]
+    setting = setting_of(options)
     kinds: tuple[Which, ...] = ("trained",) if options.augment else bench.kinds
     values: dict[str, float] = {}
     rates: dict[str, float] = {}
     for which in kinds:
         test = bench.features(which)[1]
         views, labels = _epochs(bench, which, options)
-        rates[which] = _best_lr(views, labels, setting, options)
-        weight, bias = fit(views, labels, (rates[which],), setting, options)
+        rates[which] = _best_lr(views, labels, setting, seed=options.seed)
+        weight, bias = fit(views, labels, (rates[which],), setting, seed=options.seed)
         values[which] = share_right(test.features @ weight[0].T + bias[0], test.labels)
     protocol = _protocol(setting, options, len(bench.features()[0].labels))
     entry = bench.entry(values, protocol, lr=rates["trained"])
-    return {f"linear_sgd_{options.setting}_top1": entry}
+    return {f"linear_sgd_{options.setting.replace('-', '_')}_top1": entry}
 
 
 Features = Callable[[int], Float[Tensor, "k f"]]
@@ -110,16 +147,16 @@ def _epochs(
     return seen, crops.labels
 
 
-def _best_lr(views: Features, labels: Tensor, setting: Setting, options: SGDProbeOptions) -> float:
+def _best_lr(views: Features, labels: Tensor, setting: Setting, *, seed: int) -> float:
     """The learning rate best on a held-out part of train; of equals the first."""
     if len(setting.lrs) == 1:
         return setting.lrs[0]
     kept, held = (
         torch.from_numpy(rows)
-        for rows in stratified_split(labels.numpy(), share=_HELD_OUT, seed=options.seed)
+        for rows in stratified_split(labels.numpy(), share=_HELD_OUT, seed=seed)
     )
     weight, bias = fit(
-        lambda epoch: views(epoch)[kept], labels[kept], setting.lrs, setting, options
+        lambda epoch: views(epoch)[kept], labels[kept], setting.lrs, setting, seed=seed
     )
     features = views(0)[held]
     scores = [
@@ -133,27 +170,28 @@ def fit(
     labels: Int[Tensor, " k"],
     lrs: Sequence[float],
     setting: Setting,
-    options: SGDProbeOptions,
+    *,
+    seed: int,
 ) -> tuple[Float[Tensor, "l classes f"], Float[Tensor, "l classes"]]:
     """Weights and biases after the last epoch, one per learning rate, in the same passes."""
-    generator = torch.Generator().manual_seed(options.seed)
-    epochs = setting.epochs if options.epochs == "paper" else options.epochs
+    generator = torch.Generator().manual_seed(seed)
     width, classes = views(0).shape[1], int(labels.max()) + 1
     weight = setting.init_std * torch.randn(classes, width, generator=generator)
     head = torch.cat([weight, torch.zeros(classes, 1)], dim=1).repeat(len(lrs), 1, 1)
     momentum = torch.zeros_like(head)
-    size = min(options.batch_size, len(labels))
+    size = min(setting.batch_size, len(labels))
     scale = size / 256 if setting.scaled else 1.0
     rate = scale * torch.tensor(lrs)[:, None, None]  # (l, 1, 1)
     steps = len(labels) // size
-    for epoch in range(epochs):
+    for epoch in range(setting.epochs):
         features = views(epoch)
         order = torch.randperm(len(labels), generator=generator)
         for step, rows in enumerate(order[: steps * size].split(size)):
             gradient = _gradient(head, features[rows], labels[rows])
+            gradient = gradient + setting.weight_decay * head
             momentum = _MOMENTUM * momentum + gradient
             update = gradient + _MOMENTUM * momentum if setting.nesterov else momentum
-            head = head - rate * _factor(setting, epoch, step / steps, epochs) * update
+            head = head - rate * _factor(setting, epoch, step / steps) * update
     return head[..., :-1], head[..., -1]
 
 
@@ -165,25 +203,41 @@ def _gradient(head: Tensor, features: Tensor, labels: Tensor) -> Tensor:
     return torch.einsum("lnc,nf->lcf", odds, x) / len(x)
 
 
-def _factor(setting: Setting, epoch: int, part: float, epochs: int) -> float:
+def _factor(setting: Setting, epoch: int, part: float) -> float:
+    """Learning rate as a share of its peak, that part of an epoch into it."""
+    epochs = setting.epochs
     if setting.schedule == "steps":
         return 0.1 ** ((epoch >= 0.6 * epochs) + (epoch >= 0.8 * epochs))
-    return (1 + math.cos(math.pi * (epoch + part) / epochs)) / 2
+    now = epoch if setting.schedule == "epoch_cosine" else epoch + part
+    return (1 + math.cos(math.pi * now / epochs)) / 2
+
+
+_COURSE = {
+    "steps": "a tenth from 60 % and from 80 % on",
+    "cosine": "cosine",
+    "epoch_cosine": "cosine, per epoch",
+}
 
 
 def _protocol(setting: Setting, options: SGDProbeOptions, images: int) -> str:
-    epochs = setting.epochs if options.epochs == "paper" else options.epochs
     rates = ", ".join(f"{lr:g}" for lr in setting.lrs)
     shown = (
         "random resized crops and flips in every epoch"
         if options.augment
         else "evaluation view, computed once (no augmentation, unlike the paper)"
     )
+    size = min(setting.batch_size, images)
+    fewer = f" (asked {setting.batch_size}, there are no more)" if size < setting.batch_size else ""
     return (
         f"linear top-1 by SGD as {options.setting}: raw encoder features, {shown}, {images} train "
         f"images, lr {{{rates}}}{' x batch / 256' if setting.scaled else ''}"
-        f"{', chosen on 10 % of train' if len(setting.lrs) > 1 else ''}, batch "
-        f"{options.batch_size}, {epochs} epochs, {setting.schedule}, "
-        f"{'Nesterov' if setting.nesterov else 'momentum'} 0.9, no weight decay, seed "
-        f"{options.seed}; tested in the evaluation view, last epoch, last weights"
+        f"{', chosen on 10 % of train' if len(setting.lrs) > 1 else ''}, batch {size}{fewer}, "
+        f"{setting.epochs} epochs, {_COURSE[setting.schedule]}, "
+        f"{'Nesterov' if setting.nesterov else 'momentum'} 0.9, weight decay "
+        f"{setting.weight_decay:g}, classifier from {_start(setting)}, seed {options.seed}; tested "
+        "in the evaluation view, last epoch, last weights"
     )
+
+
+def _start(setting: Setting) -> str:
+    return f"N(0, {setting.init_std:g}^2)" if setting.init_std else "0"

@@ -89,6 +89,7 @@ def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Re
         config.target_schedule,
     )
     predictor = _head(config.predictor, width, width, encoder.dim)
+    # differs from BYOL's code, whose target carries a predictor that nothing reads
     if config.target_init == "copy":
         target = Target.copy_of(encoder, projector, momentum=momentum, schedule=schedule)
     else:
@@ -102,7 +103,8 @@ def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Re
         target=target,
         kappa_d=config.kappa_d,
         bottleneck=bottleneck,
-        # without price and noise there is nothing to code: C-BYOL is then BYOL to the bit
+        # differs from the released code, which keeps both heads without price and noise too: there
+        # is nothing to code then, and without them C-BYOL is BYOL to the bit
         readout=heads.mlp(width, width, width, layers=1, init=config.predictor.init)
         if compressed
         else None,

@@ -82,6 +82,7 @@ class BYOL(Method):
         regression1 = regress.cosine_regression(self.readout(z1), k2)
         regression2 = regress.cosine_regression(self.readout(z2), k1)
         beta = self.bottleneck.beta_at(progress)
+        # differs from the released code: no online linear classifier adds a term
         loss = self.kappa_d / 2 * (regression1 + regression2)
         if isinstance(self.bottleneck, CEB):  # at beta 0 too: ranks await its gradient
             loss = loss + beta * (rate1 + rate2).mean()

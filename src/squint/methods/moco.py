@@ -84,6 +84,7 @@ class MoCo(Method):
 
     def after_step(self, step: Step, progress: float) -> None:
         """f_k <- m f_k + (1 - m) f_q; then this batch's keys replace the oldest."""
+        # differs from the released code, whose target moves before the next keys are made
         self.target.update(self.encoder, self.projector, progress=progress)
         for keys in step.keys:
             self.queue.push(keys)
@@ -94,6 +95,7 @@ class MoCo(Method):
     def _key(self, images: Image) -> Codes:
         if not (self.shuffle and self.training):
             return unit(self.target(images))
-        order = torch.randperm(len(images) * gather.world_size())  # alike on all ranks
+        # differs from the released code: all ranks draw the order alike, none sends it round
+        order = torch.randperm(len(images) * gather.world_size())
         keys = self.target(gather.permute(images, order))
         return unit(gather.permute(keys, order.argsort()))

@@ -58,6 +58,7 @@ class SimCLR(Method):
             z1, z2, u1, u2, temperature=self.temperature
         )
         beta = self.bottleneck.beta_at(progress)
+        # differs from the released code: no online linear classifier adds a term
         loss = contrast_nats + beta * (rate1 + rate2).mean() / 2 if beta else contrast_nats
 
         candidates = 2 * len(u1) * gather.world_size() - 1

@@ -47,6 +47,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards the batch's, as torch does (unbiased variance)."""
+        # differs from TensorFlow and Haiku, whose running variance is biased (see nn/resnet.py)
         if (
             self.running_mean is None
             or self.running_var is None
@@ -69,6 +70,8 @@ class GroupBatchNorm(_NormBase):
     groups this is plain BatchNorm on each, and the outputs do not depend on the number of ranks.
     Running statistics follow the mean over this rank's groups. In evaluation it is BatchNorm.
     """
+
+    # differs from MoCo's code, where a part is what one GPU holds, and has its own statistics
 
     # no subclass of _BatchNorm: nothing must turn it into one over the global batch
 

@@ -42,6 +42,7 @@ class Queue(nn.Module):
         Args:
             keys: unit rows of this rank.
         """
+        # differs from MoCo's code, whose queue is a multiple of the batch; its keys are columns
         keys = gather.rows(keys).to(self.codes.dtype)  # (m, d)
         m, k = len(keys), len(self.codes)
         kept = keys[-k:]  # of a batch above the queue's size, the last

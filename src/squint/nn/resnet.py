@@ -156,11 +156,15 @@ class ResNet(Encoder):
         super().__init__()
         widths = [scaled(channels, width) for channels in _BASE_CHANNELS]
         if stem == "imagenet":
+            # differs from TensorFlow's max-pool and Haiku's strided layers, which pad more below
+            # and to the right
             self.conv1 = nn.Conv2d(in_channels, widths[0], 7, stride=2, padding=3, bias=False)
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         else:
             self.conv1 = _conv(in_channels, widths[0], 3)
             self.maxpool = nn.Identity()
+        # differs from TensorFlow and Haiku, here and in every batch norm: running variances are
+        # unbiased, and not corrected for their start as Haiku's are
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = _group(block, widths[0], widths[0], depths[0], stride=1)

@@ -105,7 +105,8 @@ def nt_xent_and_top1(
         for z, partner in ((z1, keys2), (z2, keys1))
     ]
     nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
-    # differs from the released code: the mean of both directions, not their sum
+    # differs from the released codes: the mean of both directions, not their sum; hits are among
+    # 2m - 1 candidates, where SimCLR's are among the m of the other view, CVR's of one direction
     return nats, top1
 
 

@@ -62,8 +62,10 @@ def simclr(variant: str = "") -> Preset:
 def _simclr_solo() -> Preset:
     method = SimCLRConfig(temperature=0.2, projector=_MLP_SOLO)
     optim = replace(_LARS_SOLO, lr=0.4, weight_decay=1e-4)
+    # differs from solo-learn: both views pass the encoder at once, so batch norm sees them together
+    differs = "its views go through the encoder one by one, here together; "
     return _solo(
-        method, solo_simclr_32(), optim, "simclr", "90.74 % (theirs), CIFAR-100 65.78 %", _CLIPPED
+        method, solo_simclr_32(), optim, "simclr", "90.74 % (theirs), CIFAR-100 65.78 %", differs
     )
 
 
@@ -90,9 +92,7 @@ def byol(variant: str = "") -> Preset:
         predictor=PredictorConfig(layers=2, hidden_dim=4096, bias=True, output_bias=True),
     )
     optim = replace(_LARS_SOLO, lr=1.0, weight_decay=1e-5)
-    return _solo(
-        method, solo_byol_32(), optim, "byol", "92.58 % (theirs), CIFAR-100 70.46 %", _CLIPPED
-    )
+    return _solo(method, solo_byol_32(), optim, "byol", "92.58 % (theirs), CIFAR-100 70.46 %")
 
 
 def moco_v2(variant: str = "") -> Preset:
@@ -110,6 +110,7 @@ def moco_v2(variant: str = "") -> Preset:
             projector=head,
         )
         return _lightly(method, lightly_simclr_32(), "83.8")
+    # differs from solo-learn: one queue for both views, not two; momentum to 1, not to 0.999
     method = MoCoConfig(
         temperature=0.2,
         queue_size=32768,
@@ -134,9 +135,7 @@ def moco_v3(variant: str = "") -> Preset:
     del variant  # solo, under both names
     method = replace(MOCO_V3, temperature=0.2)
     optim = replace(_LARS_SOLO, lr=0.3, weight_decay=1e-6)
-    return _solo(
-        method, solo_byol_32(), optim, "mocov3", "93.10 % (theirs), CIFAR-100 68.83 %", _CLIPPED
-    )
+    return _solo(method, solo_byol_32(), optim, "mocov3", "93.10 % (theirs), CIFAR-100 68.83 %")
 
 
 def moco_v1() -> Preset:
@@ -181,8 +180,7 @@ def c_moco_v3() -> Preset:
 _MLP_SOLO = ProjectorConfig(
     layers=2, hidden_dim=2048, out_dim=256, bias=True, output_bias=True, hidden_norm=False
 )
-_LARS_SOLO = OptimConfig(lars_form="mocov3", trust_coefficient=0.02)
-_CLIPPED = "with clip_lr, its LARS steps by min(q, lr), q being the trust ratio, here by lr q; "
+_LARS_SOLO = OptimConfig(lars_form="solo", trust_coefficient=0.02)
 
 
 def _solo(
@@ -191,7 +189,7 @@ def _solo(
     optim: OptimConfig,
     script: str,
     top1: str,
-    differs: str,
+    differs: str = "",
 ) -> Preset:
     recipe = Recipe(
         method=method,

@@ -20,6 +20,7 @@ from squint.recipe import Recipe
 from squint.views.recipes import byol_224, moco_v1_224, moco_v2_224, moco_v3_224, simclr_224
 
 _TRAIN = TrainConfig(epochs=200.0, batch_size=256)
+# differs from MoCo v1 and v2, which keep 65536 keys
 _QUEUE = 4096  # own images are often few: 65536 keys would hold several of each image
 _TARGET_MOMENTUM = 0.996  # of the longest runs: a batch of 256 makes 16 times as many steps
 _UNKNOWN = "depends on your images; not run by us"

@@ -1,6 +1,7 @@
 """Optimisers: LARS in its published forms, parameter groups, and one function that builds any.
 
-The learning rate is written to `param_groups[i]["lr"]` before every step.
+Over 300 lines because LARS has four forms. The learning rate is written to
+`param_groups[i]["lr"]` before every step.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -15,8 +16,12 @@ from torch.optim import Optimizer
 
 from squint.errors import RecipeError
 
-LARSForm = Literal["simclr", "byol", "mocov3"]
+LARSForm = Literal["simclr", "byol", "mocov3", "solo"]
 Name = Literal["sgd", "adamw", "lars"]
+
+_NEVER_VECTORS = ("mocov3", "solo")
+"""Forms that neither decay nor adapt tensors of at most one axis."""
+_SOLO_EPS = 1e-8
 
 
 class LARS(Optimizer):
@@ -32,10 +37,13 @@ class LARS(Optimizer):
     | simclr, classic_momentum=False   | v = momentum v + g'; u = v, or momentum v + g' under   |
     |                                  | nesterov                  | p -= lr q(u) u          |
     | byol, mocov3                     | v = momentum v + q g'     | p -= lr v               |
+    | solo (solo-learn, clip_lr)       | v = momentum v + c g'     | p -= lr v               |
 
     lr inside or outside the buffer differs whenever lr changes. Groups with `adapt=False` have
     q = 1; their weight_decay should be 0, as `parameter_groups` sets it. mocov3 is byol, and
-    tensors of at most one axis are never decayed or adapted, whatever their group says.
+    tensors of at most one axis are never decayed or adapted, whatever their group says, nor in
+    solo. There c = min(r / lr, 1) with r = trust_coefficient * ||p|| / (||gradient|| + weight_decay
+    ||p|| + 1e-8), so that no step is longer than SGD's; where a norm is 0, c g' is the gradient.
 
     # differs from the TensorFlow codes: lr is not rounded to float32.
     """
@@ -88,7 +96,7 @@ class LARS(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if group["form"] == "mocov3":
+            if group["form"] in _NEVER_VECTORS:
                 self._step_group([p for p in params if p.ndim > 1], group)
                 vectors = [p for p in params if p.ndim <= 1]
                 self._step_group(vectors, {**group, "weight_decay": 0.0, "adapt": False})
@@ -101,10 +109,12 @@ class LARS(Optimizer):
             return
         buffers = [self._buffer(p) for p in params]
         gradients: list[Tensor] = [p.grad for p in params if p.grad is not None]
+        if group["form"] == "solo" and group["adapt"]:
+            return _step_lr_outside(params, _clipped(params, gradients, group), buffers, group)
         if group["weight_decay"] != 0:
             gradients = _plus(gradients, params, group["weight_decay"])
         if group["form"] != "simclr":
-            _step_lr_outside(params, gradients, buffers, group)
+            _step_lr_outside(params, _adapted(params, gradients, group), buffers, group)
         elif group["classic_momentum"]:
             _step_lr_inside(params, gradients, buffers, group)
         else:
@@ -141,11 +151,11 @@ def _step_adapt_last(
 
 
 def _step_lr_outside(
-    params: list[Tensor], gradients: list[Tensor], buffers: list[Tensor], group: dict[str, Any]
+    params: list[Tensor], adapted: list[Tensor], buffers: list[Tensor], group: dict[str, Any]
 ) -> None:
-    """BYOL, MoCo v3: v = momentum v + q g'; p -= lr v."""
+    """BYOL, MoCo v3, solo-learn: v = momentum v + q g' (or c g'); p -= lr v."""
     torch._foreach_mul_(buffers, group["momentum"])
-    torch._foreach_add_(buffers, _adapted(params, gradients, group))
+    torch._foreach_add_(buffers, adapted)
     torch._foreach_add_(params, buffers, alpha=-group["lr"])
 
 
@@ -162,6 +172,19 @@ def _adapted(params: list[Tensor], updates: list[Tensor], group: dict[str, Any])
     ratios = group["trust_coefficient"] * sizes / update_sizes
     ratios = torch.where((sizes > 0) & (update_sizes > 0), ratios, torch.ones_like(ratios))
     return list(torch._foreach_mul(updates, list(ratios.unbind())))
+
+
+def _clipped(params: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """solo-learn: c (gradient + weight_decay p), see `LARS`; without a device-to-host wait."""
+    decay = group["weight_decay"]
+    sizes = torch.stack(torch._foreach_norm(params))
+    gradient_sizes = torch.stack(torch._foreach_norm(gradients))
+    ratios = group["trust_coefficient"] * sizes / (gradient_sizes + decay * sizes + _SOLO_EPS)
+    known = (sizes > 0) & (gradient_sizes > 0)
+    shares = torch.where(known, (ratios / group["lr"]).clamp(max=1), torch.ones_like(ratios))
+    decays = torch.where(known, decay * shares, torch.zeros_like(ratios))
+    decayed = torch._foreach_mul(params, list(decays.unbind()))
+    return list(torch._foreach_add(torch._foreach_mul(gradients, list(shares.unbind())), decayed))
 
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -293,8 +316,8 @@ def _check_agreement(
             "nesterov=True needs momentum above 0: it looks ahead along it. Drop nesterov, or give "
             "momentum, usually 0.9."
         )
-    if name == "lars" and form == "mocov3" and decay_norm_and_bias:
+    if name == "lars" and form in _NEVER_VECTORS and decay_norm_and_bias:
         raise RecipeError(
-            "decay_norm_and_bias=True contradicts the LARS form 'mocov3', which never decays "
+            f"decay_norm_and_bias=True contradicts the LARS form {form!r}, which never decays "
             "tensors of one axis. Drop it, or take the form 'byol'."
         )

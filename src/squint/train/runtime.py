@@ -29,6 +29,7 @@ from squint.train import memory
 _CPU_SHARE = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds in so many microseconds, where Linux runs this process in a container."""
 
+# differs from MoCo's code, which sends the first GPU's buffers round before every step
 _WITHOUT_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers"  # torch 2.15 renamed it
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -75,6 +76,7 @@ class Runtime:
 
     def autocast(self) -> torch.autocast:
         """Matrix products and convolutions in this run's precision."""
+        # differs from MoCo v3's code: bfloat16 and no loss scaling, not float16 with it
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 

@@ -31,6 +31,7 @@ def apply(
         size: Side of the view in pixels.
     """
     box, look = params
+    # differs from SimCLR's code, which clips in the jitter and at the end, not after the resize
     x = crop_resize(images, box, look.flip, size, view.crop.interpolation).clamp_(0, 1)
     return _finish(x, look, view)
 
