@@ -81,7 +81,11 @@ def main(arguments: Sequence[str]) -> int:
             raise
         _drop_output()
         where = f": {error.filename}" if error.filename else ""
-        print(f"squint {verb}: {error.strerror}{where}", file=sys.stderr)
+        print(
+            f"squint {verb}: {error.strerror}{where}. Make room, change permissions, or give "
+            "another place.",
+            file=sys.stderr,
+        )
         return USER_ERROR
     except SystemExit as done:  # tyro has printed help (0) or what is wrong with a flag (2)
         return int(done.code or 0)
@@ -333,6 +337,11 @@ def _pack(arguments: list[str]) -> None:
     from squint.data.copy import UNREADABLE, copy
 
     images = open_source(flags.data)
+    if Path(flags.data).resolve() in flags.out.resolve().parents:
+        raise RunError(
+            f"--out {flags.out} lies inside --data {flags.data}, which would then hold every image "
+            "twice. Give a folder outside."
+        )
     options = {"side": flags.side, "quality": flags.quality, "workers": flags.workers}
     bads = copy(images, flags.out, **options)
     left_out = f"; {len(bads):,} unreadable, see {flags.out / UNREADABLE}" if bads else ""

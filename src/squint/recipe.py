@@ -121,8 +121,11 @@ class Recipe:
         tree, known = to_dict(self), leaves(self)
         for dotted, value in changes.items():
             if dotted not in known:
+                plain = dotted.startswith("compression.") and "compression.beta" not in known
+                hint = f" Only c-{self.method.kind} has one." if plain else ""
                 raise RecipeError(
-                    f"No field {dotted!r} in this recipe.{codec.nearest(dotted, known)}"
+                    f"No field {dotted!r} in this recipe.{hint or codec.nearest(dotted, known)} "
+                    "`squint recipes NAME` lists the fields."
                 )
             node: dict[str, Any] = tree
             *groups, name = dotted.split(".")

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from squint import codec, earlier
-from squint.errors import CheckpointError, RunError
+from squint.errors import CheckpointError, RecipeError, RunError
 from squint.recipe import Recipe
 
 FORMAT = 1
@@ -35,11 +36,13 @@ FORMAT = 1
 
 _log = logging.getLogger(__name__)
 
+_FIRST = "checkpoints"
+"""Made before anything is written: alone and empty it is what a full disk left of a run."""
 _OURS = (
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
-    "checkpoints",
+    _FIRST,
     "encoder.safetensors",
     "encoder.json",
     "evaluation.json",
@@ -73,7 +76,10 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe this run follows; of a run of an earlier version, completed and said so."""
-        recipe, absent = earlier.decode(Recipe, self._manifest()["recipe"])
+        try:
+            recipe, absent = earlier.decode(Recipe, self._manifest()["recipe"])
+        except RecipeError as error:
+            raise RunError(f"{self.path / 'recipe.json'}: {error} Restore it.") from None
         if absent:
             _say_completed(self.path / "recipe.json", ", ".join(absent))
         return recipe
@@ -109,6 +115,9 @@ class Run:
         import torch  # here, so that looking at a run's recipe does not load it
 
         try:
+            with zipfile.ZipFile(self.checkpoint) as parts:  # torch does not look at checksums
+                if damaged := parts.testzip():
+                    raise ValueError(f"{damaged} in it fails its checksum")
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise CheckpointError(
@@ -117,8 +126,8 @@ class Run:
             ) from None
         except Exception as error:
             raise CheckpointError(
-                f"{self.checkpoint} can't be read as a checkpoint ({type(error).__name__}: "
-                f"{error}). Put another one (step-*.pt) in its place, or train again."
+                f"{self.checkpoint} is damaged or no checkpoint ({str(error) or 'it is empty'}). "
+                f"{self._another()}"
             ) from None
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise CheckpointError(
@@ -127,8 +136,20 @@ class Run:
             )
         return state
 
+    def _another(self) -> str:
+        kept = sorted(self.checkpoint.parent.glob("step-*.pt"))
+        return (
+            f"Copy {kept[-1]} over it, or train again." if kept else "Restore it, or train again."
+        )
+
     def _manifest(self) -> dict[str, Any]:
         path = self.path / "recipe.json"
+        if self.path.is_file():
+            raise RunError(f"{self.path} is a file. Give the folder of the run: {self.path.parent}")
+        if not self.path.exists():
+            raise RunError(
+                f"There is no {self.path}. Give the folder that `squint pretrain` wrote."
+            )
         try:
             manifest = json.loads(path.read_text())
         except FileNotFoundError:
@@ -159,9 +180,21 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     Raises:
         RunError: it is a file, holds something, or can't be written to.
     """
-    if out.exists() and not out.is_dir():
-        raise RunError(f"--out {out} is a file, and a run is a folder. Give another name.")
-    if out.is_dir() and any(out.iterdir()):
+    try:
+        _check_out(out, overwrite=overwrite)
+    except OSError as error:  # a name too long, a circle of links
+        raise RunError(
+            f"--out {out} can't be a folder: {error.strerror or error}. Give another name."
+        ) from None
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(out) and not out.is_dir():
+        raise RunError(
+            f"--out {out} is a file or a link that leads nowhere, and a run is a folder. Give "
+            "another name."
+        )
+    if out.is_dir() and any(path.name != _FIRST or any(path.iterdir()) for path in out.iterdir()):
         is_run = (out / "recipe.json").exists()
         if is_run and not overwrite:
             raise RunError(
@@ -199,10 +232,16 @@ def create(
         RunError: see `check_out`.
     """
     check_out(out, overwrite=overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        _delete_run(out)
-    (out / "checkpoints").mkdir(exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            _delete_run(out)
+        (out / _FIRST).mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"--out {out} can't be created: {error.strerror or error}. Give another place, or make "
+            "room there."
+        ) from None
     tree = {
         "format": FORMAT,
         "squint": metadata.version("squint"),

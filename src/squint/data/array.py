@@ -61,9 +61,10 @@ def open_array(path: Path, name: str, channels: int) -> Images:
             for _, label, _ in pairs
         ]
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        why = "" if "allow_pickle" in str(error) else f" ({error})"
         raise DataError(
-            f"{path} can't be read as numpy arrays ({error}). It must be whole and hold plain "
-            "numbers, no Python objects. Save it again with np.save or np.savez."
+            f"{path} can't be read as numpy arrays{why}. It must be whole and hold plain numbers, "
+            "no Python objects. Save it again with np.save or np.savez."
         ) from error
     for key, array in arrays.items():
         _check_images(path, key, array)

@@ -27,15 +27,15 @@ def open_list(path: Path, name: str, channels: int) -> Images:
     names = tuple(entry[0].strip() for entry in entries)
     if not names:
         raise DataError(
-            f"{path} names no images. A list has one path a line, relative to {path.parent}. "
-            "Write the paths into it, or give the folder itself."
+            f"{path} names no images. A list has one path a line, relative to the folder of the "
+            "list. Write the paths into it, or give the folder itself."
         )
     root = path.parent.absolute()
     if not any((root / each).exists() for each in names):
         raise DataError(
             f"None of the {len(names):,} paths in {path} exists; the first one is "
-            f"{root / names[0]}. Paths must be absolute or relative to the folder of the list. "
-            "Correct them, or move the list."
+            f"{root / printable(names[0])}. Paths must be absolute, or relative to the folder of "
+            "the list. Correct them, or move the list."
         )
     classes, targets = _labels(entries, path)
     return Images(

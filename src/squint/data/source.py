@@ -69,6 +69,8 @@ def _named(text: str, channels: int) -> Images | None:
 def _at_path(path: Path, name: str, channels: int) -> Images:
     if path.is_dir():
         return open_directory(path, name, channels)
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link that leads nowhere. Mend it, or give what it stood for.")
     if not path.exists():
         raise _missing(path)
     return _opener(path)(path, name, channels)

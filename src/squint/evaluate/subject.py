@@ -91,6 +91,8 @@ def _of_run(run: Run, given: SubjectOptions) -> Subject:
 
 
 def _of_file(path: Path, given: SubjectOptions) -> Subject:
+    if not path.exists():
+        raise RunError(f"There is no {path}. Give a weights file, or the folder of a run.")
     if not given.encoder and not path.with_suffix(".json").exists():
         raise RunError(
             f"{path} does not say which architecture it is of, and no {path.stem}.json lies beside "

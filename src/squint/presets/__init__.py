@@ -75,8 +75,8 @@ def load(name: str) -> Preset:
     Raises:
         RecipeError: unknown method or setting, with the nearest known one.
     """
-    method, _, setting = name.partition("@")
-    setting = setting or "folder"
+    method, at, setting = name.partition("@")
+    setting = setting if at else "folder"
     if f"{method}@{setting}" not in names():
         near = difflib.get_close_matches(f"{method}@{setting}", list(names()), n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]}?" if near else ""

@@ -52,10 +52,10 @@ def prepare(images: Images, recipe: Recipe) -> Readable:
         readable = Readable(train, None, check(train, limit))
     count = len(readable.images)
     if count < recipe.train.batch_size:
+        smaller = f", or --batch-size {max(2, count // 4)}" if count > 2 else ""
         raise DataError(
-            f"{train.name} has {count:,} readable images, fewer than one batch of "
-            f"{recipe.train.batch_size}: no step could be taken. Give more images, or "
-            f"--batch-size {max(2, count // 4)}."
+            f"{train.name} has {count:,} readable image{'s' * (count != 1)}, fewer than one batch "
+            f"of {recipe.train.batch_size}: no step could be taken. Give more images{smaller}."
         )
     return readable
 

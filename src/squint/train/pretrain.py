@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from squint import methods, presets, runs
+from squint import earlier, methods, presets, runs
 from squint.data import Images, open_source
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
 from squint.methods import Method
-from squint.recipe import SHORT_NAMES, Recipe
+from squint.recipe import SHORT_NAMES, Recipe, leaves
 from squint.runs import Run
-from squint.train import checkpoint, optim
+from squint.train import checkpoint, memory, optim
 from squint.train.accumulate import pieces_of
 from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
@@ -102,6 +102,7 @@ def resume(
     train = dataclasses.replace(recipe.train, device=device or recipe.train.device)
     state = run.state()
     position = checkpoint.position_of(state)
+    _check_unchanged(run, recipe, state)
     with start(train, precision=position.precision) as runtime:
         images = open_images(run.source if data is None else data, recipe)
         readable = prepare(images, recipe)
@@ -115,6 +116,33 @@ def resume(
             )
         begun = _begin(recipe, images, readable, runtime)
         return _train(run, begun, state, quiet=quiet)
+
+
+_FREE = frozenset(
+    f"train.{name}"
+    for name in (
+        *("device", "workers", "views_path", "knn_every_epochs", "log_every_steps"),
+        *("save_every_minutes", "keep_every_epochs"),
+    )
+)
+"""Fields that may be changed in recipe.json: they move no number of the training."""
+
+
+def _check_unchanged(run: Run, recipe: Recipe, state: Mapping[str, Any]) -> None:
+    """Refuse a recipe.json that is no longer that of the checkpoint.
+
+    Raises:
+        CheckpointError: names what differs.
+    """
+    trained, _ = earlier.decode(Recipe, json.loads(state["recipe"]))
+    then, now = leaves(trained), leaves(recipe)
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if changed := [name for name in changed if name not in _FREE]:
+        said = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3])
+        raise CheckpointError(
+            f"{run.path / 'recipe.json'} was changed since its checkpoint was written ({said}). "
+            "Going on would not be the same run: put it back, or start a new run."
+        )
 
 
 def finish(images: Images, *, recipe: Recipe, out: Path, quiet: bool = False) -> Run | None:
@@ -204,6 +232,7 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
         compiled = compile_encoders(method, recipe, runtime, pieces=begun.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")
+        stack.enter_context(memory.explained(recipe, runtime.device))
         done = fit(
             method,
             begun.optimizer,
@@ -250,8 +279,8 @@ def _restore(state: Mapping[str, Any], method: Method, optimizer: torch.optim.Op
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"The checkpoint does not fit the run's recipe ({error}). recipe.json or last.pt was "
-            "changed; restore them."
+            "The checkpoint does not fit the run's recipe: recipe.json or last.pt was changed. "
+            f"Restore them. ({str(error).splitlines()[-1].strip()})"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run at the next step, with a checkpoint."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run at the next step, with a checkpoint."""
 
 import signal
 import threading
@@ -27,9 +27,16 @@ class Stop:
         return self.signal != 0
 
 
+def _stopping() -> list[signal.Signals]:
+    """What stops a run; a terminal may close if `nohup` said so, and Windows closes none."""
+    hangup = getattr(signal, "SIGHUP", None)
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [hangup])]
+
+
 @contextmanager
 def watch() -> Iterator[Stop]:
-    """Note SIGINT and SIGTERM instead of dying from them; a second one takes effect at once."""
+    """Note these signals instead of dying from them; a second one takes effect at once."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals
@@ -39,7 +46,7 @@ def watch() -> Iterator[Stop]:
         stop.signal = number
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _stopping()}
     for number in before:
         signal.signal(number, note)
     try:
