@@ -89,6 +89,18 @@ def test_concentrations_follow_the_published_rule(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_are_counted_as_the_source_counts_them(name: str) -> None:
+    method, _, setting = name.partition("@")
+    released = setting.startswith("imagenet") and "moco" not in method
+    expected = "whole_epochs"
+    if released or name in ("simclr@cifar", "c-simclr@cifar"):
+        expected = "simclr"
+    if released and method == "byol" and "cvr" not in setting:
+        expected = "byol"
+    assert presets.recipe(name).train.step_count == expected
+
+
 # The sheet
 
 

@@ -298,6 +298,9 @@ class TrainConfig:
 
     epochs: float = 100.0
     """Passes over the images; may be a fraction."""
+    step_count: Literal["whole_epochs", "byol", "simclr"] = "whole_epochs"
+    """Steps of a run. whole_epochs: whole batches per epoch, times epochs. byol: epochs * images /
+    batch, rounded down, which is longer by the rests of all epochs. simclr: one more (CVR too)."""
     batch_size: int = 256
     """Images per step over all devices; each gives two views."""
     micro_batch_size: int | Literal["auto", "off"] = "off"

@@ -19,7 +19,12 @@ ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
         View: {"gray_before_jitter": False},
         ViewsConfig: {"exact": True},
         OptimConfig: {"lars_form": "simclr", "trust_coefficient": 1e-3, "decay_epochs": ()},
-        TrainConfig: {"micro_batch_size": "off", "views_path": "auto", "compile": "off"},
+        TrainConfig: {
+            "micro_batch_size": "off",
+            "views_path": "auto",
+            "compile": "off",
+            "step_count": "whole_epochs",
+        },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
     }
 )

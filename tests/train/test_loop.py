@@ -15,6 +15,7 @@ from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
 from squint.train import health
+from squint.train.schedule import cosine
 from train import small
 
 
@@ -46,6 +47,23 @@ def test_a_run_leaves_the_folder_it_promises(tmp_path: Path) -> None:
     }  # fmt: skip
     session = json.loads((run.path / "environment.json").read_text())["sessions"][0]
     assert session["precision"] == "float32" and session["versions"]["torch"]
+
+
+def test_a_run_may_end_after_its_last_whole_epoch(tmp_path: Path) -> None:
+    changes = {"train__batch_size": 20, "train__epochs": 2.0, "train__knn_every_epochs": 2}
+    recipe = small.recipe(**changes, train__step_count="simclr", train__keep_every_epochs=2)
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    records = run.records()
+    assert [record["step"] for record in records] == list(range(1, 11))  # 192 images, 9.6 batches
+    assert records[-1]["epoch"] == 2.5  # epochs of 4 batches
+    assert [record["step"] for record in records if "knn_top1" in record] == [8, 10]
+    assert run.derived["total_steps"] == 10 and run.derived["warmup_steps"] == 48 // 20
+    assert records[-1]["lr"] == pytest.approx(run.derived["lr"] * cosine(7 / 8))
+    kept = {path.name for path in run.checkpoint.parent.iterdir()}
+    assert kept == {"last.pt", "step-00000008.pt"}
+    before = run.checkpoint.read_bytes()
+    squint.resume(run, quiet=True)  # it has ended, whatever the epochs say
+    assert run.checkpoint.read_bytes() == before and len(run.records()) == 10
 
 
 def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:

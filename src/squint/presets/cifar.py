@@ -50,7 +50,7 @@ def simclr(variant: str = "") -> Preset:
         encoder=EncoderConfig(name="resnet18", stem="cifar"),
         views=simclr_32(),
         optim=OptimConfig(lr=1.0, weight_decay=1e-4),
-        train=TrainConfig(epochs=1000.0, batch_size=512, knn_every_epochs=20),
+        train=TrainConfig(epochs=1000.0, step_count="simclr", batch_size=512, knn_every_epochs=20),
     )
     return Preset(
         recipe,
