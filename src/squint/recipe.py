@@ -108,12 +108,14 @@ class Recipe:
         """Steps over which the learning rate rises."""
         return self._steps(self.optim.warmup_epochs, images)
 
-    @property
-    def beta_warmup(self) -> float:
-        """Share of training, 0 to 1, over which beta rises."""
-        if isinstance(self.compression, CEBConfig):
-            return min(1.0, self.compression.beta_warmup_epochs / self.train.epochs)
-        return 0.0
+    def beta_warmup(self, images: int | None = None) -> float:
+        """Share of training, 0 to 1, over which beta rises: of its steps, or of its epochs."""
+        if not isinstance(self.compression, CEBConfig):
+            return 0.0
+        epochs = self.compression.beta_warmup_epochs
+        if images is None or not epochs:
+            return min(1.0, epochs / self.train.epochs)
+        return min(1.0, max(1, self._steps(epochs, images)) / self.total_steps(images))
 
     def _steps(self, epochs: float, images: int) -> int:
         """Steps of so many epochs, as `train.step_count` counts them."""

@@ -84,6 +84,20 @@ def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
     assert betas == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.3, 0.3], abs=1e-6)
 
 
+def test_beta_rises_over_whole_steps(tmp_path: Path) -> None:
+    recipe = small.recipe(
+        train__batch_size=20,
+        train__epochs=2.0,
+        train__step_count="simclr",
+        compression__beta=0.3,
+        compression__beta_schedule="warmup",
+        compression__beta_warmup_epochs=0.7,
+    )
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "r", quiet=True)
+    betas = [record["beta"] for record in run.records()]
+    assert betas == pytest.approx([0.0, 0.1, 0.2, *[0.3] * 7], abs=1e-6)  # 67 images, 3 batches
+
+
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:
     data = small.source(tmp_path)
     first, again, other = (

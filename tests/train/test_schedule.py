@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from golden import cases
 from squint import presets
+from squint.compression import CEB
 from squint.configs import BYOLConfig
 from squint.nn.target import cosine_to_one
 from squint.recipe import Recipe
@@ -61,6 +62,21 @@ def test_recipes_have_the_steps_and_the_learning_rates_of_the_released_codes(cas
             start = recipe.method.target_momentum
             ema = [cosine_to_one(start, t / plan.total_steps) for t in steps]
             np.testing.assert_allclose(ema, case["ema"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", cases("schedules_simclr_cvr", lambda case: case.name != "cvr02"))
+def test_a_recipe_raises_beta_over_the_steps_of_the_released_code(case):
+    made = case.settings
+    recipe = presets.recipe(f"c-simclr@imagenet-{made['epochs']}ep").override(
+        {
+            "compression.beta_schedule": "warmup",
+            "compression.beta_warmup_epochs": float(made["warmup_epochs"]),
+        }
+    )
+    total, images = recipe.total_steps(made["num_examples"]), made["num_examples"]
+    ceb = CEB(beta_schedule="warmup", beta_warmup=recipe.beta_warmup(images))
+    beta = [ceb.beta_at(step / total) for step in case["steps"].tolist()]
+    np.testing.assert_allclose(beta, case["beta_linear_warmup"], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("case", cases("schedules_moco", lambda case: "v1v2" in case.name))

@@ -70,7 +70,7 @@ def pretrain(
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
         readable = prepare(images, chosen)
-        method, pieces = _fresh(chosen, runtime)
+        method, pieces = _fresh(chosen, len(readable.images), runtime)
         if runtime.is_main:
             plan = dataclasses.asdict(Plan.of(chosen, len(readable.images)))
             derived = plan | {"images": len(readable.images)}
@@ -114,11 +114,11 @@ def resume(
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        method, pieces = _fresh(recipe, runtime)
+        method, pieces = _fresh(recipe, len(readable.images), runtime)
         return _train(run, recipe, images, readable, method, pieces, runtime, state, quiet=quiet)
 
 
-def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
+def _fresh(recipe: Recipe, images: int, runtime: Runtime) -> tuple[Method, int]:
     """The method with its first weights in place, and the pieces in which a batch goes through it.
 
     Made before anything is written: a recipe that can't be built leaves no folder behind.
@@ -126,7 +126,7 @@ def _fresh(recipe: Recipe, runtime: Runtime) -> tuple[Method, int]:
     pick(recipe.train.views_path, runtime.device)  # says what is missing
     check_graphs(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
-    method = methods.build(recipe)
+    method = methods.build(recipe, images=images)
     pieces = pieces_of(method, recipe, runtime)
     runtime.place(method)
     return method, pieces
