@@ -90,6 +90,8 @@ class SimCLRConfig:
 
     temperature: float = 0.1
     """Similarities are divided by this before the softmax."""
+    directions: Literal["mean", "sum"] = "mean"
+    """The loss is the mean over both directions, as in the paper, or their sum (as released)."""
     projector: ProjectorConfig = field(
         default_factory=lambda: ProjectorConfig(layers=3, output_norm="scale", init="simclr")
     )

@@ -66,8 +66,10 @@ def test_a_run_may_end_after_its_last_whole_epoch(tmp_path: Path) -> None:
     assert run.checkpoint.read_bytes() == before and len(run.records()) == 10
 
 
-def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("directions", "factor"), [("mean", 1), ("sum", 2)])
+def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path, directions: str, factor: int) -> None:
     recipe = small.recipe(
+        method__directions=directions,
         compression__beta=0.3,
         compression__beta_schedule="warmup",
         compression__beta_warmup_epochs=0.5,
@@ -76,7 +78,7 @@ def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
     betas = []
     for record in run.records():
         total = record["contrast_nats"] + record["beta"] * record["rate_nats"]
-        assert record["loss"] == pytest.approx(total, rel=1e-5)
+        assert record["loss"] == pytest.approx(factor * total, rel=1e-5)
         assert record["info_nats"] == pytest.approx(
             record["info_cap_nats"] - record["contrast_nats"], abs=1e-4
         )

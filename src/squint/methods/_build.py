@@ -43,7 +43,13 @@ def build(recipe: Recipe, *, images: int | None = None) -> Method:
     bottleneck = _bottleneck(recipe, images)
     match recipe.method:
         case SimCLRConfig() as config:
-            return SimCLR(encoder, projector, temperature=config.temperature, bottleneck=bottleneck)
+            return SimCLR(
+                encoder,
+                projector,
+                temperature=config.temperature,
+                directions=config.directions,
+                bottleneck=bottleneck,
+            )
         case MoCoConfig() as config:
             return _moco(config, encoder, projector, bottleneck)
         case MoCoV3Config() as config:

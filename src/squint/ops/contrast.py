@@ -54,7 +54,8 @@ def nt_xent(
     log b(z|y) = kappa_b z.y + const (Lee et al. 2021).
 
     The released codes of SimCLR and C-SimCLR add the two directions instead of averaging over
-    2n anchors as eq. 1 does: their loss, and its gradient, is exactly twice this one.
+    2n anchors as eq. 1 does: their loss, and its gradient, is exactly twice this one. The method
+    `SimCLR(directions="sum")` has theirs.
 
     Args:
         z1: Anchors of view 1.
@@ -103,7 +104,7 @@ def nt_xent_and_top1(
         for z, partner in ((z1, keys2), (z2, keys1))
     ]
     nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
-    # differs from the released code: the mean of both directions, not their sum
+    # differs from the released code, which adds both directions: SimCLR(directions="sum") does
     return nats, top1
 
 

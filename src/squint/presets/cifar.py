@@ -45,7 +45,9 @@ def simclr(variant: str = "") -> Preset:
         return _simclr_solo() if variant == "solo" else _simclr_lightly()
     recipe = Recipe(
         method=SimCLRConfig(
-            temperature=0.5, projector=ProjectorConfig(layers=3, output_norm="scale", init="simclr")
+            temperature=0.5,
+            directions="sum",
+            projector=ProjectorConfig(layers=3, output_norm="scale", init="simclr"),
         ),
         encoder=EncoderConfig(name="resnet18", stem="cifar"),
         views=simclr_32(),

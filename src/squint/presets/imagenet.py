@@ -46,7 +46,7 @@ def simclr(length: str) -> Preset:
     """SimCLR: 100 epochs are its own README's, the others the baseline of the compressed models."""
     if length == "100ep":
         recipe = Recipe(
-            method=SIMCLR_V1,
+            method=replace(SIMCLR_V1, directions="sum"),
             encoder=EncoderConfig(name="resnet50"),
             views=simclr_224(),
             optim=OptimConfig(lr=0.075, lr_scaling="sqrt", weight_decay=1e-4),
@@ -55,7 +55,7 @@ def simclr(length: str) -> Preset:
         source = "SimCLR README, 100-epoch command (Chen et al. 2020); the paper's two-layer head"
         return Preset(recipe, source, "linear 64.5 % (README); not run by us")
     recipe = Recipe(
-        method=SimCLRConfig(temperature=0.1, projector=CVR_PROJECTOR),
+        method=SimCLRConfig(temperature=0.1, directions="sum", projector=CVR_PROJECTOR),
         encoder=EncoderConfig(name="resnet50"),
         views=byol_224(),
         optim=_CVR_OPTIM[length],
