@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from squint import presets
-from squint.configs import BYOLConfig, CEBConfig, MoCoConfig, MoCoV3Config, OpenConfig
+from squint.configs import (
+    BYOLConfig,
+    CEBConfig,
+    MoCoConfig,
+    MoCoV3Config,
+    OpenConfig,
+    SimCLRConfig,
+)
 from squint.recipe import Recipe, from_dict, leaves, to_dict
 
 NAMES = list(presets.names())
@@ -87,6 +94,26 @@ def test_concentrations_follow_the_published_rule(name: str) -> None:
         or "bottleneck of" in presets.load(name).source
         or ("not published" in presets.load(name).source)
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_are_counted_as_the_source_counts_them(name: str) -> None:
+    method, _, setting = name.partition("@")
+    released = setting.startswith("imagenet") and "moco" not in method
+    expected = "whole_epochs"
+    if released or name in ("simclr@cifar", "c-simclr@cifar"):
+        expected = "simclr"
+    if released and method == "byol" and "cvr" not in setting:
+        expected = "byol"
+    assert presets.recipe(name).train.step_count == expected
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "simclr@" in name])
+def test_directions_are_added_as_released_in_the_released_settings(name: str) -> None:
+    method = presets.recipe(name).method
+    assert isinstance(method, SimCLRConfig)
+    released = name.endswith("simclr@cifar") or "@imagenet" in name
+    assert method.directions == ("sum" if released else "mean")
 
 
 # The sheet

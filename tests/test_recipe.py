@@ -43,6 +43,49 @@ def test_steps_follow_from_images_and_batch() -> None:
     assert recipe.warmup_steps(1000) == round(4.5)
 
 
+@pytest.mark.parametrize(
+    ("step_count", "total", "warmup"),
+    [("whole_epochs", 9, 4), ("byol", 11, 5), ("simclr", 12, 5)],
+)
+def test_steps_are_counted_by_whole_epochs_or_by_images(
+    step_count: str, total: int, warmup: int
+) -> None:
+    settings = {
+        "train.epochs": 3.0,
+        "train.batch_size": 256,
+        "optim.warmup_epochs": 1.5,
+        "train.step_count": step_count,
+    }
+    recipe = Recipe().override(settings)
+    assert recipe.total_steps(1000) == total  # 3000 images are 11.7 batches
+    assert recipe.warmup_steps(1000) == warmup  # 1500 images are 5.9
+    short = recipe.override({"train.epochs": 0.01, "optim.warmup_epochs": 0.0})
+    assert short.total_steps(1000) == 1
+
+
+def test_beta_rises_over_steps_where_the_images_are_known() -> None:
+    settings = {
+        "train.epochs": 3.0,
+        "train.batch_size": 256,
+        "optim.warmup_epochs": 0.0,
+        "compression.beta_schedule": "warmup",
+        "compression.beta_warmup_epochs": 0.5,
+    }
+    recipe = Recipe(compression=CEBConfig()).override(settings)
+    assert recipe.beta_warmup() == 0.5 / 3
+    assert recipe.beta_warmup(1000) == round(1.5) / 9
+    released = recipe.override({"train.step_count": "simclr"})
+    assert released.beta_warmup(1000) == 1 / 12
+    assert released.beta_warmup(300) == 1 / 4, "half a step is one: there is a warm-up"
+    assert recipe.override({"compression.beta_warmup_epochs": 9.0}).beta_warmup(1000) == 1.0
+    assert Recipe().beta_warmup(1000) == 0.0
+
+
+def test_a_schedule_by_epochs_needs_a_run_of_whole_epochs() -> None:
+    with pytest.raises(RecipeError, match=r"epoch_cosine.*step_count=simclr.*--train\.step-count"):
+        Recipe().override({"optim.schedule": "epoch_cosine", "train.step_count": "simclr"})
+
+
 def test_learning_rate_rules() -> None:
     for rule, factor in (("linear", 2.0), ("sqrt", 512**0.5), ("none", 1.0)):
         recipe = Recipe().override(

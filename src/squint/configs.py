@@ -92,6 +92,8 @@ class SimCLRConfig:
 
     temperature: float = 0.1
     """Similarities are divided by this before the softmax."""
+    directions: Literal["mean", "sum"] = "mean"
+    """The loss is the mean over both directions, as in the paper, or their sum (as released)."""
     projector: ProjectorConfig = field(
         default_factory=lambda: ProjectorConfig(layers=3, output_norm="scale", init="simclr")
     )
@@ -303,6 +305,9 @@ class TrainConfig:
 
     epochs: float = 100.0
     """Passes over the images; may be a fraction."""
+    step_count: Literal["whole_epochs", "byol", "simclr"] = "whole_epochs"
+    """Steps of a run. whole_epochs: whole batches per epoch, times epochs. byol: epochs * images /
+    batch, rounded down, which is longer by the rests of all epochs. simclr: one more (CVR too)."""
     batch_size: int = 256
     """Images per step over all devices; each gives two views."""
     micro_batch_size: int | Literal["auto", "off"] = "off"

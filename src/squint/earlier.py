@@ -9,17 +9,30 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from squint import codec
-from squint.configs import CEBConfig, EncoderConfig, OptimConfig, ProjectorConfig, TrainConfig
+from squint.configs import (
+    CEBConfig,
+    EncoderConfig,
+    OptimConfig,
+    ProjectorConfig,
+    SimCLRConfig,
+    TrainConfig,
+)
 from squint.views.recipes import View, ViewsConfig
 
 ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
     {
         EncoderConfig: {"zero_init_residual": True, "init": "simclr", "freeze_patch": True},
+        SimCLRConfig: {"directions": "mean"},
         ProjectorConfig: {"bias": False, "output_bias": False, "hidden_norm": True},
         View: {"gray_before_jitter": False},
         ViewsConfig: {"exact": True},
         OptimConfig: {"lars_form": "simclr", "trust_coefficient": 1e-3, "decay_epochs": ()},
-        TrainConfig: {"micro_batch_size": "off", "views_path": "auto", "compile": "off"},
+        TrainConfig: {
+            "micro_batch_size": "off",
+            "views_path": "auto",
+            "compile": "off",
+            "step_count": "whole_epochs",
+        },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
     }
 )

@@ -55,6 +55,12 @@ class Recipe:
                 f"train.epochs={self.train.epochs:g}: the learning rate would never be reached. "
                 f"Set --optim.warmup-epochs to at most {self.train.epochs:g}."
             )
+        if self.optim.schedule == "epoch_cosine" and self.train.step_count != "whole_epochs":
+            raise RecipeError(
+                f"optim.schedule=epoch_cosine ends with the last whole epoch, but train.step_count="
+                f"{self.train.step_count} goes on after it, with a learning rate of 0. Take "
+                "--optim.schedule cosine, or --train.step-count whole_epochs."
+            )
         for name in ("mean", "std"):
             numbers = len(getattr(self.views, name))
             if numbers not in (1, self.encoder.in_channels):
@@ -95,18 +101,27 @@ class Recipe:
 
     def total_steps(self, images: int) -> int:
         """Optimizer steps of the whole run, at least 1."""
-        return max(1, round(self.train.epochs * self.steps_per_epoch(images)))
+        one_more = self.train.step_count == "simclr"  # as released
+        return max(1, self._steps(self.train.epochs, images) + one_more)
 
     def warmup_steps(self, images: int) -> int:
         """Steps over which the learning rate rises."""
-        return round(self.optim.warmup_epochs * self.steps_per_epoch(images))
+        return self._steps(self.optim.warmup_epochs, images)
 
-    @property
-    def beta_warmup(self) -> float:
-        """Share of training, 0 to 1, over which beta rises."""
-        if isinstance(self.compression, CEBConfig):
-            return min(1.0, self.compression.beta_warmup_epochs / self.train.epochs)
-        return 0.0
+    def beta_warmup(self, images: int | None = None) -> float:
+        """Share of training, 0 to 1, over which beta rises: of its steps, or of its epochs."""
+        if not isinstance(self.compression, CEBConfig):
+            return 0.0
+        epochs = self.compression.beta_warmup_epochs
+        if images is None or not epochs:
+            return min(1.0, epochs / self.train.epochs)
+        return min(1.0, max(1, self._steps(epochs, images)) / self.total_steps(images))
+
+    def _steps(self, epochs: float, images: int) -> int:
+        """Steps of so many epochs, as `train.step_count` counts them."""
+        if self.train.step_count == "whole_epochs":
+            return round(epochs * self.steps_per_epoch(images))
+        return int(epochs * images // self.train.batch_size)
 
     def replace(self, **changes: Any) -> "Recipe":
         """A recipe with some of its parts (method=, train=, …) replaced."""

@@ -87,6 +87,7 @@ def assert_same_bits(run: Run, model: LightningMethod) -> None:
         ("simclr", {"optim__name": "lars"}),
         ("simclr", {"train__channels_last": False, "optim__clip_grad_norm": 0.01}),
         ("c-simclr", {"train__epochs": 1.5, **WARMUP}),
+        ("c-simclr", {"train__batch_size": 20, "train__step_count": "simclr", **WARMUP}),
         ("c-simclr", {"train__precision": "bfloat16"}),
         ("moco-v2", MOCO),
         ("moco-v2", {**MOCO, "method__symmetric": True, "optim__name": "adamw"}),

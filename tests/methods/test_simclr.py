@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import golden
 from squint.compression import CEB, Open
 from squint.methods import SimCLR
 from squint.ops import gather, vmf
@@ -60,6 +61,75 @@ def test_c_simclr_adds_beta_times_the_rate() -> None:
     step = compressed(views)
     assert step.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert step.logs["rate_nats"].item() == pytest.approx(rate.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bottleneck", [None, CEB(beta=0.7, kappa_b=10.0, sampling=False)])
+def test_the_sum_of_both_directions_is_minimised_and_their_mean_is_logged(bottleneck) -> None:
+    mean, summed = make(bottleneck), make(bottleneck)
+    summed.directions = "sum"
+    ours, released = mean(some_views()), summed(some_views())
+    assert released.loss.item() == pytest.approx(2 * ours.loss.item(), rel=1e-12)
+    assert all(torch.equal(released.logs[name], value) for name, value in ours.logs.items())
+
+
+def as_released(temperature: float, bottleneck: Open | CEB | None = None) -> SimCLR:
+    """Without networks: the codes of the golden files are what they would put out."""
+    return SimCLR(
+        nn.Flatten(),
+        nn.Identity(),
+        temperature=temperature,
+        directions="sum",
+        bottleneck=bottleneck,
+    )
+
+
+OFFICIAL = golden.cases(
+    "simclr_ntxent", lambda case: "hidden" in case and case.settings["hidden_norm"]
+) + golden.cases(
+    "cvr_contrastive",
+    lambda case: case.settings["bidirectional"] and case.settings["double_batch_trick"],
+)
+
+
+@pytest.mark.parametrize("case", OFFICIAL)
+def test_the_sum_is_the_released_loss(case: golden.Case) -> None:
+    hidden = case["hidden"].requires_grad_()
+    method = as_released(case.settings["temperature"])
+    loss = method(hidden[:, :, None, None].chunk(2)).loss
+    tolerance = 1e-5 if hidden.dtype == torch.float32 else 1e-10
+    torch.testing.assert_close(loss, case["loss"], rtol=tolerance, atol=0)
+    (gradient,) = torch.autograd.grad(loss, hidden)
+    scale = case["grad_hidden"].abs().max().item()
+    torch.testing.assert_close(gradient, case["grad_hidden"], rtol=0, atol=tolerance * scale)
+
+
+CEB_OFFICIAL = golden.cases(
+    "cvr_contrastive_ceb",
+    lambda case: (
+        case.settings["z_mode"] == "mean"
+        and case.settings["dtype"] == "float64"
+        and case.settings["bidirectional"]
+        and case.settings["double_batch_trick"]
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CEB_OFFICIAL)
+def test_the_sum_is_the_released_compressed_loss(case: golden.Case) -> None:
+    hidden, s = case["hidden"].requires_grad_(), case.settings
+    ceb = CEB(
+        beta=s["beta"],
+        kappa_e=s["kappa_e"],
+        kappa_b=s["kappa_b"],
+        sampling=False,
+        residual="sampled",
+    )
+    step = as_released(1 / s["kappa_b"], ceb)(hidden[:, :, None, None].chunk(2))
+    caps = 2 * step.logs["info_cap_nats"]  # theirs subtracts the information of each direction
+    torch.testing.assert_close(step.loss - caps, case["loss"], rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(step.loss, hidden)
+    scale = case["grad_hidden"].abs().max().item()
+    torch.testing.assert_close(gradient, case["grad_hidden"], rtol=0, atol=1e-8 * scale)
 
 
 def test_candidates_are_directions_not_samples() -> None:

@@ -15,6 +15,7 @@ from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
 from squint.train import health, loop
+from squint.train.schedule import cosine
 from train import small
 
 
@@ -48,8 +49,27 @@ def test_a_run_leaves_the_folder_it_promises(tmp_path: Path) -> None:
     assert session["precision"] == "float32" and session["versions"]["torch"]
 
 
-def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
+def test_a_run_may_end_after_its_last_whole_epoch(tmp_path: Path) -> None:
+    changes = {"train__batch_size": 20, "train__epochs": 2.0, "train__knn_every_epochs": 2}
+    recipe = small.recipe(**changes, train__step_count="simclr", train__keep_every_epochs=2)
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    records = run.records()
+    assert [record["step"] for record in records] == list(range(1, 11))  # 192 images, 9.6 batches
+    assert records[-1]["epoch"] == 2.5  # epochs of 4 batches
+    assert [record["step"] for record in records if "knn_top1" in record] == [8, 10]
+    assert run.derived["total_steps"] == 10 and run.derived["warmup_steps"] == 48 // 20
+    assert records[-1]["lr"] == pytest.approx(run.derived["lr"] * cosine(7 / 8))
+    kept = {path.name for path in run.checkpoint.parent.iterdir()}
+    assert kept == {"last.pt", "step-00000008.pt"}
+    before = run.checkpoint.read_bytes()
+    squint.resume(run, quiet=True)  # it has ended, whatever the epochs say
+    assert run.checkpoint.read_bytes() == before and len(run.records()) == 10
+
+
+@pytest.mark.parametrize(("directions", "factor"), [("mean", 1), ("sum", 2)])
+def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path, directions: str, factor: int) -> None:
     recipe = small.recipe(
+        method__directions=directions,
         compression__beta=0.3,
         compression__beta_schedule="warmup",
         compression__beta_warmup_epochs=0.5,
@@ -58,12 +78,26 @@ def test_the_logged_terms_add_up_to_the_loss(tmp_path: Path) -> None:
     betas = []
     for record in run.records():
         total = record["contrast_nats"] + record["beta"] * record["rate_nats"]
-        assert record["loss"] == pytest.approx(total, rel=1e-5)
+        assert record["loss"] == pytest.approx(factor * total, rel=1e-5)
         assert record["info_nats"] == pytest.approx(
             record["info_cap_nats"] - record["contrast_nats"], abs=1e-4
         )
         betas.append(record["beta"])
     assert betas == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.3, 0.3], abs=1e-6)
+
+
+def test_beta_rises_over_whole_steps(tmp_path: Path) -> None:
+    recipe = small.recipe(
+        train__batch_size=20,
+        train__epochs=2.0,
+        train__step_count="simclr",
+        compression__beta=0.3,
+        compression__beta_schedule="warmup",
+        compression__beta_warmup_epochs=0.7,
+    )
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "r", quiet=True)
+    betas = [record["beta"] for record in run.records()]
+    assert betas == pytest.approx([0.0, 0.1, 0.2, *[0.3] * 7], abs=1e-6)  # 67 images, 3 batches
 
 
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path) -> None:

@@ -75,11 +75,15 @@ def test_three_steps_and_three_more_are_six(
     assert small.curve(whole) == small.curve(parts)
 
 
-def test_a_run_across_epochs_resumes_in_the_right_one(tmp_path: Path, monkeypatch) -> None:
-    data, recipe = small.source(tmp_path), small.recipe(train__epochs=2.0)
+@pytest.mark.parametrize(("step_count", "stopped"), [("whole_epochs", 8), ("simclr", 12)])
+def test_a_run_across_epochs_resumes_in_the_right_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_count: str, stopped: int
+) -> None:
+    changes = {"train__epochs": 2.0, "train__step_count": step_count}  # 12 steps, or 13
+    data, recipe = small.source(tmp_path), small.recipe(**changes)
     whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
     with monkeypatch.context() as patch:
-        stop_in_step(patch, 8, signal.SIGINT)
+        stop_in_step(patch, stopped, signal.SIGINT)
         with pytest.raises(Interrupted):
             squint.pretrain(data, recipe=recipe, out=tmp_path / "parts", quiet=True)
     small.assert_same_bits(whole, squint.resume(tmp_path / "parts", quiet=True))

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from golden import cases
 from squint import presets
+from squint.compression import CEB
+from squint.configs import BYOLConfig
 from squint.nn.target import cosine_to_one
 from squint.recipe import Recipe
 from squint.train.loop import Plan, lr_factor
@@ -31,6 +33,50 @@ def test_simclr_cvr_and_byol(case):
     ema = [cosine_to_one(made["base_ema"], t / total) for t in steps]
     np.testing.assert_allclose(ema, case["ema"], rtol=1e-6)
     assert lr[0] == 0.0
+
+
+RELEASED = {
+    "cvr00": ("simclr@imagenet-300ep", "c-simclr@imagenet-300ep", "byol@imagenet-cvr-300ep"),
+    "cvr01": ("simclr@imagenet-1000ep", "c-simclr@imagenet-1000ep", "byol@imagenet-cvr-1000ep"),
+    "cvr02": ("simclr@imagenet-100ep",),
+    "byol0": ("byol@imagenet-300ep",),
+    "byol1": ("byol@imagenet-1000ep",),
+}
+"""Recipes of each recorded run."""
+
+
+@pytest.mark.parametrize("case", [*cases("schedules_simclr_cvr"), *cases("schedules_byol")])
+def test_recipes_have_the_steps_and_the_learning_rates_of_the_released_codes(case):
+    made = case.settings
+    for name in RELEASED[case.name]:
+        recipe = presets.recipe(name)
+        if case.name == "cvr02":  # the 100 epochs of ImageNet on 50,000 images
+            recipe = recipe.override({"train.batch_size": made["batch_size"]})
+        plan = Plan.of(recipe, made["num_examples"])
+        assert plan.total_steps == made["total_steps"]
+        assert plan.warmup_steps == made["warmup_steps"]
+        steps = case["steps"].tolist()
+        lr = [plan.lr * lr_factor(recipe, plan, t) for t in steps]
+        np.testing.assert_allclose(lr, case["lr"], rtol=1e-6, atol=1e-7)
+        if isinstance(recipe.method, BYOLConfig):
+            start = recipe.method.target_momentum
+            ema = [cosine_to_one(start, t / plan.total_steps) for t in steps]
+            np.testing.assert_allclose(ema, case["ema"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", cases("schedules_simclr_cvr", lambda case: case.name != "cvr02"))
+def test_a_recipe_raises_beta_over_the_steps_of_the_released_code(case):
+    made = case.settings
+    recipe = presets.recipe(f"c-simclr@imagenet-{made['epochs']}ep").override(
+        {
+            "compression.beta_schedule": "warmup",
+            "compression.beta_warmup_epochs": float(made["warmup_epochs"]),
+        }
+    )
+    total, images = recipe.total_steps(made["num_examples"]), made["num_examples"]
+    ceb = CEB(beta_schedule="warmup", beta_warmup=recipe.beta_warmup(images))
+    beta = [ceb.beta_at(step / total) for step in case["steps"].tolist()]
+    np.testing.assert_allclose(beta, case["beta_linear_warmup"], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("case", cases("schedules_moco", lambda case: "v1v2" in case.name))

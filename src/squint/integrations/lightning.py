@@ -92,7 +92,7 @@ class LightningMethod(LightningModule):
         self.images = images
         self.plan = Plan.of(recipe, images)
         seed_everything(recipe.train.seed, -1)
-        self.method = methods.build(recipe)
+        self.method = methods.build(recipe, images=images)
         self._step: Step | None = None
 
     def setup(self, stage: str) -> None:

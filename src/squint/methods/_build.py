@@ -28,20 +28,30 @@ from squint.ops import vmf
 from squint.recipe import Recipe
 
 
-def build(recipe: Recipe) -> Method:
+def build(recipe: Recipe, *, images: int | None = None) -> Method:
     """The recipe's method with fresh weights, on the CPU, drawn from torch's default generator.
+
+    Args:
+        recipe: any.
+        images: number of images in an epoch, from which the steps follow over which beta rises;
+            without it these are a share of the epochs, which is the same but for rounding.
 
     Raises:
         RecipeError: a part of the recipe can't be built.
     """
     encoder, projector = _online(recipe)
+    bottleneck = _bottleneck(recipe, images)
     match recipe.method:
         case SimCLRConfig() as config:
             return SimCLR(
-                encoder, projector, temperature=config.temperature, bottleneck=_bottleneck(recipe)
+                encoder,
+                projector,
+                temperature=config.temperature,
+                directions=config.directions,
+                bottleneck=bottleneck,
             )
         case MoCoConfig() as config:
-            return _moco(config, encoder, projector, _bottleneck(recipe))
+            return _moco(config, encoder, projector, bottleneck)
         case MoCoV3Config() as config:
             width = config.projector.out_dim
             return MoCoV3(
@@ -55,10 +65,10 @@ def build(recipe: Recipe) -> Method:
                     schedule=config.target_schedule,
                 ),
                 temperature=config.temperature,
-                bottleneck=_bottleneck(recipe),
+                bottleneck=bottleneck,
             )
         case BYOLConfig() as config:
-            return _byol(config, encoder, projector, recipe)
+            return _byol(config, encoder, projector, bottleneck, recipe)
 
 
 def _moco(
@@ -82,7 +92,13 @@ def _moco(
     )
 
 
-def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Recipe) -> BYOL:
+def _byol(
+    config: BYOLConfig,
+    encoder: Encoder,
+    projector: nn.Module,
+    bottleneck: Open | CEB,
+    recipe: Recipe,
+) -> BYOL:
     width, momentum, schedule = (
         config.projector.out_dim,
         config.target_momentum,
@@ -94,7 +110,6 @@ def _byol(config: BYOLConfig, encoder: Encoder, projector: nn.Module, recipe: Re
         target = Target.copy_of(encoder, projector, momentum=momentum, schedule=schedule)
     else:
         target = Target(*_online(recipe), momentum=momentum, schedule=schedule)
-    bottleneck = _bottleneck(recipe)
     compressed = isinstance(bottleneck, CEB) and (bottleneck.beta > 0 or bottleneck.sampling)
     return BYOL(
         encoder,
@@ -134,7 +149,7 @@ def _head(config: HeadConfig, in_dim: int, out_dim: int, features: int) -> nn.Mo
     )
 
 
-def _bottleneck(recipe: Recipe) -> Open | CEB:
+def _bottleneck(recipe: Recipe, images: int | None) -> Open | CEB:
     config = recipe.compression
     if not isinstance(config, CEBConfig):
         return Open()
@@ -147,7 +162,7 @@ def _bottleneck(recipe: Recipe) -> Open | CEB:
         sampling=config.sampling,
         residual=config.residual,
         beta_schedule=config.beta_schedule,
-        beta_warmup=recipe.beta_warmup,
+        beta_warmup=recipe.beta_warmup(images),
         target_rate_nats=config.target_rate_nats,
         kappa_e_range=config.kappa_e_range,
         dim=recipe.method.projector.out_dim,

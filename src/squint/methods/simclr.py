@@ -1,6 +1,7 @@
 """SimCLR (Chen et al. 2020, algorithm 1); with a CEB bottleneck, C-SimCLR (Lee et al. 2021)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ class SimCLR(Method):
         encoder: images (n, c, h, w) -> features (n, f).
         projector: features (n, f) -> codes (n, d), not normalised.
         temperature: of the softmax, above 0; with a CEB bottleneck, 1 / kappa_b.
+        directions: the loss is the mean over both directions, or their sum, as released.
         bottleneck: `Open()` is SimCLR, `CEB(...)` is C-SimCLR.
     """
 
@@ -30,12 +32,14 @@ class SimCLR(Method):
         projector: nn.Module,
         *,
         temperature: float,
+        directions: Literal["mean", "sum"] = "mean",
         bottleneck: Open | CEB | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
         self.temperature = temperature
+        self.directions: Literal["mean", "sum"] = directions
         self.bottleneck = Open() if bottleneck is None else bottleneck
 
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
@@ -49,7 +53,7 @@ class SimCLR(Method):
         return [(u1, u2), (u2, u1)]
 
     def compare(self, codes: Sequence[Codes], progress: float = 1.0) -> Step:
-        """Mean over images and both directions of -log softmax(positive) + beta * rate."""
+        """Mean over images of -log softmax(positive) + beta * rate, mean or sum over directions."""
         u1, u2 = codes
         z1, rate1 = self.bottleneck(u1, given=u2)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(u2, given=u1)
@@ -60,6 +64,8 @@ class SimCLR(Method):
         beta = self.bottleneck.beta_at(progress)
         # differs from the released code: no online linear classifier adds a term
         loss = contrast_nats + beta * (rate1 + rate2).mean() / 2 if beta else contrast_nats
+        if self.directions == "sum":  # as released: 2 x the mean
+            loss = 2 * loss
 
         candidates = 2 * len(u1) * gather.world_size() - 1
         logs = contrast_logs(contrast_nats, candidates, top1)

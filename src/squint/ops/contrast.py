@@ -55,7 +55,8 @@ def nt_xent(
     log b(z|y) = kappa_b z.y + const (Lee et al. 2021).
 
     The released codes of SimCLR and C-SimCLR add the two directions instead of averaging over
-    2n anchors as eq. 1 does: their loss, and its gradient, is exactly twice this one.
+    2n anchors as eq. 1 does: their loss, and its gradient, is exactly twice this one. The method
+    `SimCLR(directions="sum")` has theirs.
 
     Args:
         z1: Anchors of view 1.
@@ -105,8 +106,9 @@ def nt_xent_and_top1(
         for z, partner in ((z1, keys2), (z2, keys1))
     ]
     nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
-    # differs from the released codes: the mean of both directions, not their sum; hits are among
-    # 2m - 1 candidates, where SimCLR's are among the m of the other view, CVR's of one direction
+    # differs from the released codes: the mean of both directions, not their sum (that is for
+    # SimCLR(directions="sum")); hits are among 2m - 1 candidates, where SimCLR's are among the m of
+    # the other view, CVR's of one direction
     return nats, top1
 
 

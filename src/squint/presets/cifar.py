@@ -45,12 +45,14 @@ def simclr(variant: str = "") -> Preset:
         return _simclr_solo() if variant == "solo" else _simclr_lightly()
     recipe = Recipe(
         method=SimCLRConfig(
-            temperature=0.5, projector=ProjectorConfig(layers=3, output_norm="scale", init="simclr")
+            temperature=0.5,
+            directions="sum",
+            projector=ProjectorConfig(layers=3, output_norm="scale", init="simclr"),
         ),
         encoder=EncoderConfig(name="resnet18", stem="cifar"),
         views=simclr_32(),
         optim=OptimConfig(lr=1.0, weight_decay=1e-4),
-        train=TrainConfig(epochs=1000.0, batch_size=512, knn_every_epochs=20),
+        train=TrainConfig(epochs=1000.0, step_count="simclr", batch_size=512, knn_every_epochs=20),
     )
     return Preset(
         recipe,

@@ -5,6 +5,7 @@ cosine; global batch norm over all devices. None of these was run by us.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from squint.configs import EncoderConfig, OptimConfig, SimCLRConfig, TrainConfig
 from squint.presets import Preset
@@ -45,20 +46,20 @@ def simclr(length: str) -> Preset:
     """SimCLR: 100 epochs are its own README's, the others the baseline of the compressed models."""
     if length == "100ep":
         recipe = Recipe(
-            method=SIMCLR_V1,
+            method=replace(SIMCLR_V1, directions="sum"),
             encoder=EncoderConfig(name="resnet50"),
             views=simclr_224(),
             optim=OptimConfig(lr=0.075, lr_scaling="sqrt", weight_decay=1e-4),
-            train=_train(length),
+            train=_train(length, "simclr"),
         )
         source = "SimCLR README, 100-epoch command (Chen et al. 2020); the paper's two-layer head"
         return Preset(recipe, source, "linear 64.5 % (README); not run by us")
     recipe = Recipe(
-        method=SimCLRConfig(temperature=0.1, projector=CVR_PROJECTOR),
+        method=SimCLRConfig(temperature=0.1, directions="sum", projector=CVR_PROJECTOR),
         encoder=EncoderConfig(name="resnet50"),
         views=byol_224(),
         optim=_CVR_OPTIM[length],
-        train=_train(length),
+        train=_train(length, "simclr"),
     )
     published = {"300ep": _NO_FIGURE, "1000ep": "linear 70.8 % (README); not run by us"}
     return Preset(recipe, f"{_CVR}, baseline of C-SimCLR", published[length])
@@ -85,7 +86,7 @@ def byol(variant: str) -> Preset:
         encoder=EncoderConfig(name="resnet50", zero_init_residual=False, init="haiku"),
         views=byol_224(),
         optim=OptimConfig(lars_form="byol", lr=lr, weight_decay=decay),
-        train=_train(variant),
+        train=_train(variant, "byol"),
     )
     source = (
         "Grill et al. 2020, released code (configs/byol.py); residual blocks start with gamma 1, "
@@ -105,7 +106,7 @@ def _cvr_byol(length: str) -> Preset:
         encoder=EncoderConfig(name="resnet50"),
         views=byol_224(),
         optim=_CVR_OPTIM[length],
-        train=_train(length),
+        train=_train(length, "simclr"),
     )
     return Preset(recipe, f"{_CVR}, baseline of C-BYOL", expected)
 
@@ -122,6 +123,6 @@ def c_byol(length: str) -> Preset:
     return compress(plain, _CVR, expected, beta=1.0, residual="sampled")
 
 
-def _train(length: str) -> TrainConfig:
+def _train(length: str, step_count: Literal["byol", "simclr"]) -> TrainConfig:
     epochs = float(length.removesuffix("ep"))
-    return TrainConfig(epochs=epochs, batch_size=4096, knn_every_epochs=50)
+    return TrainConfig(epochs=epochs, step_count=step_count, batch_size=4096, knn_every_epochs=50)

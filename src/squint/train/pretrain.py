@@ -199,7 +199,7 @@ def _begin(recipe: Recipe, images: Images, readable: Readable, runtime: Runtime)
     pick(recipe.train.views_path, runtime.device)  # says what is missing
     check_graphs(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
-    method = methods.build(recipe)
+    method = methods.build(recipe, images=len(readable.images))
     pieces = pieces_of(method, recipe, runtime)
     runtime.place(method)
     return _Begun(

@@ -118,7 +118,7 @@ def measure(data: str | Path | Images, *, recipe: str | Recipe, seconds: float =
         plan = Plan.of(chosen, len(readable.images))
         batches = Feed(readable, chosen, runtime).batches(0)
         seed_everything(chosen.train.seed, -1)
-        method = methods.build(chosen)
+        method = methods.build(chosen, images=len(readable.images))
         runtime.place(method)
         first = next(batches)
         steps = timed_steps(method, batches, recipe=chosen, plan=plan, runtime=runtime)

@@ -29,9 +29,9 @@ class Stop:
 
 def _stopping() -> list[signal.Signals]:
     """What stops a run; a terminal may close if `nohup` said so, and Windows closes none."""
-    hangup = getattr(signal, "SIGHUP", None)
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [hangup])]
+    hangups = [signal.Signals[name] for name in ("SIGHUP",) if hasattr(signal, name)]
+    heard = [number for number in hangups if signal.getsignal(number) != signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *heard]
 
 
 @contextmanager
