@@ -15,7 +15,7 @@ import pytest
 
 import squint
 from squint import codec, presets, runs
-from squint.errors import RecipeError, RunError
+from squint.errors import RunError
 from squint.recipe import Recipe, to_dict
 from squint.runs import Run
 from squint.train import loop
@@ -71,7 +71,7 @@ def test_a_recipe_of_today_needs_nothing_and_says_nothing(
 def test_anything_else_stays_an_error(tmp_path: Path, change: Any, words: list[str]) -> None:
     tree = json.loads(TEXTS[0].read_text())
     change(tree["recipe"])
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RunError, match=r"recipe\.json: .* Restore it") as caught:
         _ = written(tmp_path, tree).recipe
     assert all(word in str(caught.value) for word in words), caught.value
 

@@ -142,9 +142,6 @@ def test_missing_and_unknown_keys_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["simclr@tinny", "simcrl", "", "simclr@", "moco@tiny", "@tiny"])
 def test_an_unknown_recipe_names_the_known_ones(name: str) -> None:
-    if name == "simclr@":
-        assert presets.recipe(name) == presets.recipe("simclr@folder")
-        return
     with pytest.raises(RecipeError, match="METHOD"):
         presets.recipe(name)
 

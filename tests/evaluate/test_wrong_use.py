@@ -97,7 +97,7 @@ def test_odd_sources(
         ("--protocols nuisance --nuisance.attributes ODD/attributes.csv", "names none of the"),
         ("--protocols nuisance --nuisance.attributes ODD/x.csv", "can't be read as a .csv"),
         ("--protocols surprise --surprise.other ODD/nowhere", "There is no source"),
-        ("--protocols compare --compare.checkpoint ODD/nowhere", "is not a run"),
+        ("--protocols compare --compare.checkpoint ODD/nowhere", "There is no"),
         ("--protocols compare --compare.checkpoint ODD/w.pt", "which architecture"),
         ("--protocols fewshot --fewshot.shots 50", "Lower --fewshot.shots to 20"),
         ("--protocols fewshot --fewshot.shares", "fewshot.shots must have at least one value"),
@@ -137,7 +137,7 @@ def test_wrong_flags(
 @pytest.mark.parametrize(
     ("target", "flags", "words"),
     [
-        ("ODD/nowhere", "", "is not a run"),
+        ("ODD/nowhere", "", "There is no"),
         ("ODD/two", "", "is not a run"),
         ("ODD/w.pt", "", "does not say which architecture"),
         ("ODD/w.pt", "--encoder timm/resnet10t --data ODD/two", "can't be read as plain tensors"),

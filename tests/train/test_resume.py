@@ -1,17 +1,20 @@
 """A run that was stopped and continued ends with the same bits as one that was not."""
 
+import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 import squint
-from squint.errors import CheckpointError
+from squint.errors import CheckpointError, RunError
 from squint.runs import Run
 from squint.train import loop
 from squint.train.signals import Interrupted
@@ -53,11 +56,15 @@ def stop_in_step(patch: pytest.MonkeyPatch, number: int, signum: int) -> None:
         "independent target",
     ],
 )
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    ids=["ctrl-c", "sigterm", "terminal closed"],
+)
 def test_three_steps_and_three_more_are_six(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, changes: dict, signum: int
 ) -> None:
-    if signum == signal.SIGTERM and name != "c-simclr":
+    if signum != signal.SIGINT and name != "c-simclr":
         pytest.skip("one method is enough for the second signal")
     data, recipe = small.source(tmp_path), small.recipe(name, **changes)
     whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
@@ -139,8 +146,66 @@ def test_a_damaged_or_missing_checkpoint_is_explained(tmp_path: Path) -> None:
     data = small.source(tmp_path)
     run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
     run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="can't be read as a checkpoint"):
+    with pytest.raises(CheckpointError, match="is damaged or no checkpoint"):
         squint.resume(run.path, quiet=True)
     run.checkpoint.unlink()
     with pytest.raises(CheckpointError, match="before its first checkpoint"):
         squint.resume(run.path, quiet=True)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    recipe = small.recipe(train__keep_every_epochs=1)
+    run = squint.pretrain(data, recipe=recipe, out=tmp_path / "run", quiet=True)
+    (kept,) = run.checkpoint.parent.glob("step-*.pt")
+    with zipfile.ZipFile(run.checkpoint) as parts:
+        largest = max(parts.infolist(), key=lambda part: part.file_size)
+    damaged = bytearray(run.checkpoint.read_bytes())
+    damaged[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    run.checkpoint.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=rf"fails its checksum.*Copy {kept} over it"):
+        squint.resume(run.path, quiet=True)
+
+
+def test_an_edited_recipe_is_refused_but_for_what_moves_no_number(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
+    path = run.path / "recipe.json"
+    tree = json.loads(path.read_text())
+    tree["recipe"]["train"]["save_every_minutes"] = 60.0
+    path.write_text(json.dumps(tree))
+    squint.resume(run.path, quiet=True)
+    tree["recipe"]["train"]["epochs"] = 2.0
+    path.write_text(json.dumps(tree))
+    with pytest.raises(CheckpointError, match=r"train\.epochs was 1\.0, is 2\.0"):
+        squint.resume(run.path, quiet=True)
+
+
+def test_what_a_full_disk_left_of_a_run_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    run = squint.pretrain(
+        small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+    )
+    assert run.checkpoint.exists()
+
+
+def test_places_where_no_run_can_be_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    data = small.source(tmp_path)
+    (tmp_path / "circle").symlink_to(tmp_path / "round")
+    (tmp_path / "round").symlink_to(tmp_path / "circle")
+    for name in ("circle", "circle/run", "y" * 300):
+        with pytest.raises(RunError, match="--out"):
+            squint.pretrain(data, recipe=small.recipe(), out=tmp_path / name, quiet=True)
+
+
+def test_memory_that_ran_out_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory: you tried")
+
+    monkeypatch.setattr(importlib.import_module("squint.train.pretrain"), "fit", full)
+    with pytest.raises(RunError, match=r"does not hold a step of 16 images.*--train\.micro-batch"):
+        squint.pretrain(
+            small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+        )
