@@ -150,14 +150,15 @@ def _dead(worker: BaseProcess) -> RunError:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C or SIGTERM, which go to all of a terminal or job.
+    """Processes started inside never see what stops all of a terminal or job: Ctrl-C and others.
 
     Only the main process answers them, and then ends its workers when it no longer needs them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    for_training = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, for_training)
     try:
         yield
     finally:
