@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squint import native
 from squint.views.uniform import stream, uniform
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -24,15 +25,31 @@ def test_the_oracle_gives_the_published_sequence() -> None:
     assert numbers == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @settings(max_examples=25, deadline=None)
 @given(seed=int64, epoch=st.integers(0, 10**6), index=int64, draw=st.integers(0, 10**6))
-def test_a_number_is_splitmix64_of_its_place(seed: int, epoch: int, index: int, draw: int) -> None:
+def test_a_number_is_splitmix64_of_its_place(
+    compiled: bool, seed: int, epoch: int, index: int, draw: int
+) -> None:
     key = 0
     for part in (seed, epoch, 1):
         key = splitmix64((key ^ part) + GAMMA)
     image = splitmix64(key + (index + 1) * GAMMA)
     expected = (splitmix64(image + (draw + 1) * GAMMA) >> 11) * 2.0**-53
-    assert uniform(stream(seed, epoch, 1), torch.tensor([index]), draw, 1).item() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            patch.setattr(native, "library", lambda: None)
+        assert uniform(stream(seed, epoch, 1), torch.tensor([index]), draw, 1).item() == expected
+
+
+@pytest.mark.skipif(native.library() is None, reason="no kernels were built")
+def test_the_kernel_gives_torchs_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(-(2**62), 2**62, (700,), generator=generator)
+    spread = index.repeat_interleave(2)[::2]  # not in a row
+    ours = uniform(stream(3, 1, 0), spread, 5, 37)
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert torch.equal(ours, uniform(stream(3, 1, 0), index, 5, 37))
 
 
 def test_a_number_does_not_depend_on_the_range_or_the_batch() -> None:

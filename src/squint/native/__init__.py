@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a command that fails early has not waited for torch
 PATH = Path(__file__).with_name(f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}")
 """Where the library is, if it was built."""
 
-INTERFACE = 5
+INTERFACE = 6
 """Number of the functions and structures in squint.h: a library with another one is left alone."""
 
 

@@ -87,7 +87,7 @@ ALWAYS_INLINE float filter(float x, int bicubic) {
 }
 
 /* Source pixels whose centre is in the window; the one it lies in if there is none. */
-static void find_inside(Axis *axis, double start, double length, int32_t side) {
+ALWAYS_INLINE void find_inside(Axis *axis, double start, double length, int32_t side) {
     int32_t low = (int32_t)floor(start - 0.5) + 1, high = (int32_t)ceil(start + length - 0.5);
     if (high <= low) low = (int32_t)floor(start + length / 2);
     axis->low = least(most(low, 0), side - 1);
@@ -95,8 +95,8 @@ static void find_inside(Axis *axis, double start, double length, int32_t side) {
 }
 
 /* Which source pixels the targets of a block see: all whose weight is not 0, rarely one more. */
-static void reach_block(Axis *axis, int32_t block, const float *centre, double start,
-                        float reach) {
+ALWAYS_INLINE void reach_block(Axis *axis, int32_t block, const float *centre, double start,
+                               float reach) {
     int32_t count = least(LANES, axis->size - block * LANES);
     int32_t first = axis->high, last = axis->low;
     for (int lane = 0; lane < count; lane++) {

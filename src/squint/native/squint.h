@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Of all functions and structures that Python knows; native/__init__.py has the same number. */
-#define INTERFACE 5
+#define INTERFACE 6
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -72,6 +72,11 @@ EXPORT void squint_ask_for_large_pages(void *start, int64_t bytes);
  * of none. */
 EXPORT int squint_crop_resize(const Images *image, const Window *window, int32_t flip,
                               int32_t size, int32_t bicubic, const Crop *target);
+
+/* Draws first <= draw < first + count of images `index`, (n, count), each in [0, 1), from the stream
+ * `key`: squint/views/uniform.py. */
+EXPORT void squint_uniform(int64_t key, const int64_t *index, int64_t n, int64_t first,
+                           int64_t count, double *target);
 
 /* Where a draw's random numbers come from: `Noise` of squint/ops/vmf_variates.py. */
 typedef struct {

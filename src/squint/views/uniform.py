@@ -2,15 +2,18 @@
 
 SplitMix64 (Steele, Lea & Flood 2014) read at any position instead of in sequence: a stream is
 hashed from (seed, epoch, view), every image has a stream of its own in it, and draw j of an image
-is the j-th number of that. Integer arithmetic only, so all devices agree on every bit.
+is the j-th number of that. Integer arithmetic only, so all devices, and the compiled kernel for
+the CPU, agree on every bit.
 """
 
+import ctypes
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from squint import native
 from squint.shapes import Rows
 
 _GAMMA = 0x9E3779B97F4A7C15 - 2**64
@@ -37,10 +40,23 @@ def uniform(key: int, index: Rows, first: int, count: int) -> Float64[Tensor, "n
         first: Number of the first draw; draw j is the same whichever range asks for it.
         count: Draws per image.
     """
+    kernels = native.library() if index.device.type == "cpu" else None
+    if kernels is not None:
+        return _compiled(kernels, key, index, first, count)
     image = _mix((index + 1) * _GAMMA + key)  # (n,)
     draws = torch.arange(first + 1, first + count + 1, device=index.device) * _GAMMA
     bits = _mix(image[:, None] + draws)  # (n, count)
     return _shift_right(bits, 11).double() * 2.0**-53
+
+
+def _compiled(
+    kernels: ctypes.CDLL, key: int, index: Rows, first: int, count: int
+) -> Float64[Tensor, "n {count}"]:
+    rows = index.to(torch.int64).contiguous()
+    draws = torch.empty(len(rows), count, dtype=torch.float64)
+    numbers = (key, rows.data_ptr(), len(rows), first, count, draws.data_ptr())
+    kernels.squint_uniform(*map(ctypes.c_int64, numbers))
+    return draws
 
 
 def _mix(x: Integer) -> Integer:
