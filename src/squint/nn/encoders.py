@@ -146,5 +146,6 @@ def _refuse_resnet_settings(
         if value != default:
             raise RecipeError(
                 f"encoder.{setting}={value} has no effect on {name!r}: only our own ResNets have "
-                f"this setting. Drop it, or choose one of {', '.join(LAYOUTS)}."
+                f"this setting. Give --encoder.{setting.replace('_', '-')} {default}, or choose one "
+                f"of {', '.join(LAYOUTS)}."
             )
