@@ -144,8 +144,9 @@ def _refuse_resnet_settings(
     }
     for setting, (value, default) in given.items():
         if value != default:
+            flag = f"--encoder.{setting.replace('_', '-')}"
+            flag += "" if default is True else f" {default}"
             raise RecipeError(
                 f"encoder.{setting}={value} has no effect on {name!r}: only our own ResNets have "
-                f"this setting. Give --encoder.{setting.replace('_', '-')} {default}, or choose one "
-                f"of {', '.join(LAYOUTS)}."
+                f"this setting. Give {flag}, or choose one of {', '.join(LAYOUTS)}."
             )
