@@ -19,6 +19,7 @@ BELOW = {
     "views": {"errors", "shapes", "native", "data"},
     "codec": {"errors"},
     "device": {"errors"},
+    "environment": set(),
     "configs": {"errors"},
     "recipe": {"errors", "codec", "configs", "views"},
     "presets": {"errors", "configs", "recipe", "views"},

@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, atomic writes, and what made them.
+"""The run folder: the names of its files, and writing them whole or not at all.
 
 recipe.json          the recipe, its derived values and the source, complete and strict
 environment.json     versions, device, world size, commit, exact command
@@ -14,10 +14,7 @@ import functools
 import json
 import logging
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -253,23 +250,6 @@ def create(
     return Run(out)
 
 
-def environment() -> dict[str, Any]:
-    """Versions, commit, machine and command of this process."""
-    packages = ("squint", "torch", "torchvision", "timm", "numpy", "pillow")
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "directory": str(Path.cwd()),
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in packages},
-        "commit": _commit(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-        },
-    }
-
-
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON to `path`, whole or not at all."""
     with replacing(path) as temporary:
@@ -312,12 +292,3 @@ def _delete_run(out: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _commit() -> str:
-    """The commit this package was run from, or "" for an installed one."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

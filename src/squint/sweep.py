@@ -16,6 +16,7 @@ from typing import Any
 from squint import codec, presets, runs
 from squint.configs import CEBConfig, OpenConfig
 from squint.data import Images, open_source
+from squint.environment import environment
 from squint.errors import RecipeError, RunError, SquintError
 from squint.evaluate import frontier
 from squint.evaluate.options import Options
@@ -239,7 +240,7 @@ def _begun(
         "protocols": list(protocols),
         "note": note if isinstance(base.compression, CEBConfig) else "",
         "spread": "standard deviation over seeds (n - 1)",
-        "environment": runs.environment(),
+        "environment": environment(),
         "runs": rows,
         "summary": [],
     }

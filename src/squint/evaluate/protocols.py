@@ -18,6 +18,7 @@ import torch
 from squint import runs
 from squint.data import Images, open_source
 from squint.device import choose_device
+from squint.environment import environment
 from squint.errors import RunError
 from squint.evaluate import (
     augmentations,
@@ -152,7 +153,7 @@ def _begun(path: Path, head: Table) -> Table:
     others = [table for table in tables if _identity(table) != _identity(head)]
     results = dict(same[0]["results"]) if same else {}
     kept = {"others": others} if others else {}
-    return head | {"environment": runs.environment(), "results": results} | kept
+    return head | {"environment": environment(), "results": results} | kept
 
 
 def _identity(table: Table) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ import torch
 
 from squint import earlier, methods, presets, runs
 from squint.data import Images, open_source
+from squint.environment import environment
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
 from squint.methods import Method
@@ -329,7 +330,7 @@ def _write_environment(run: Run, runtime: Runtime) -> None:
     if path.exists():
         with contextlib.suppress(ValueError, KeyError, OSError):
             sessions = json.loads(path.read_text())["sessions"]
-    session = runs.environment() | {
+    session = environment() | {
         "device": _device_name(runtime),
         "world_size": runtime.world_size,
         "precision": runtime.precision,
