@@ -137,7 +137,7 @@ class Recipe:
         for dotted, value in changes.items():
             if dotted not in known:
                 plain = dotted.startswith("compression.") and "compression.beta" not in known
-                hint = f" Only c-{self.method.kind} has one." if plain else ""
+                hint = " Only compressed recipes, c-…, have one." if plain else ""
                 raise RecipeError(
                     f"No field {dotted!r} in this recipe.{hint or codec.nearest(dotted, known)} "
                     "`squint recipes NAME` lists the fields."

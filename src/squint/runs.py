@@ -33,13 +33,11 @@ FORMAT = 1
 
 _log = logging.getLogger(__name__)
 
-_FIRST = "checkpoints"
-"""Made before anything is written: alone and empty it is what a full disk left of a run."""
 _OURS = (
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
-    _FIRST,
+    "checkpoints",
     "encoder.safetensors",
     "encoder.json",
     "evaluation.json",
@@ -191,7 +189,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
             f"--out {out} is a file or a link that leads nowhere, and a run is a folder. Give "
             "another name."
         )
-    if out.is_dir() and any(path.name != _FIRST or any(path.iterdir()) for path in out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         is_run = (out / "recipe.json").exists()
         if is_run and not overwrite:
             raise RunError(
@@ -233,7 +231,6 @@ def create(
         out.mkdir(parents=True, exist_ok=True)
         if overwrite:
             _delete_run(out)
-        (out / _FIRST).mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(
             f"--out {out} can't be created: {error.strerror or error}. Give another place, or make "
@@ -246,7 +243,8 @@ def create(
         "derived": dict(derived),
         "source": source,
     }
-    write_json(out / "recipe.json", tree)
+    write_json(out / "recipe.json", tree)  # first: a full disk leaves an empty folder, or a run
+    (out / "checkpoints").mkdir(exist_ok=True)
     return Run(out)
 
 

@@ -1,5 +1,6 @@
 """A run that was stopped and continued ends with the same bits as one that was not."""
 
+import errno
 import importlib
 import json
 import os
@@ -181,12 +182,17 @@ def test_an_edited_recipe_is_refused_but_for_what_moves_no_number(tmp_path: Path
         squint.resume(run.path, quiet=True)
 
 
-def test_what_a_full_disk_left_of_a_run_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    run = squint.pretrain(
-        small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
-    )
-    assert run.checkpoint.exists()
+def test_what_a_full_disk_left_of_a_run_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data, out = small.source(tmp_path), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):
+        patch.setattr("squint.runs.os.fsync", full)
+        squint.pretrain(data, recipe=small.recipe(), out=out, quiet=True)
+    assert squint.pretrain(data, recipe=small.recipe(), out=out, quiet=True).checkpoint.exists()
 
 
 def test_places_where_no_run_can_be_are_refused_in_a_sentence(tmp_path: Path) -> None:

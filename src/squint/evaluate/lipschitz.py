@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from squint.compression import lipschitz
+from squint.compression import information, lipschitz
 from squint.evaluate import compression, figures
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.corruptions import corrupt
@@ -144,12 +144,12 @@ def _bounds_of_code(bench: Bench) -> dict[str, Any]:
             apart = ((first - second) * std).flatten(1).norm(dim=1)
             apart = torch.where(apart > 0, apart, torch.nan)
             kappa, dim = channel.kappa_e, h.shape[1]
-            at_one_kappa = compression.information.rate(h, other, kappa, kappa)
+            at_one_kappa = information.rate(h, other, kappa, kappa)
             slope = lipschitz.from_rate(at_one_kappa, apart, kappa_e=kappa, dim=dim)
             ours, theirs = channel.kappa_e_of(h), channel.kappa_e_of(other)
             divergences = (
-                compression.information.rate(h, other, ours, theirs),
-                compression.information.rate(other, h, theirs, ours),
+                information.rate(h, other, ours, theirs),
+                information.rate(other, h, theirs, ours),
             )
             found["direction"].append(slope)
             found["density"].append(lipschitz.of_density(*divergences, apart))

@@ -122,7 +122,7 @@ def resume(
 _FREE = frozenset(
     f"train.{name}"
     for name in (
-        *("device", "workers", "views_path", "knn_every_epochs", "log_every_steps"),
+        *("device", "workers", "knn_every_epochs", "log_every_steps"),
         *("save_every_minutes", "keep_every_epochs"),
     )
 )
