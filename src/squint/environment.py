@@ -8,14 +8,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from squint import __version__
+
 
 def environment() -> dict[str, Any]:
     """Versions, commit, machine and command of this process."""
-    packages = ("squint", "torch", "torchvision", "timm", "numpy", "pillow")
+    packages = ("torch", "torchvision", "timm", "numpy", "pillow")
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "directory": str(Path.cwd()),
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "squint": __version__}
         | {name: metadata.version(name) for name in packages},
         "commit": _commit(),
         "machine": {

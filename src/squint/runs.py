@@ -20,11 +20,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from squint import codec, earlier
+from squint import __version__, codec, earlier
 from squint.errors import CheckpointError, RecipeError, RunError
 from squint.recipe import Recipe
 
@@ -238,7 +237,7 @@ def create(
         ) from None
     tree = {
         "format": FORMAT,
-        "squint": metadata.version("squint"),
+        "squint": __version__,
         "recipe": codec.encode(recipe),
         "derived": dict(derived),
         "source": source,

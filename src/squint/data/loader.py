@@ -29,6 +29,7 @@ class PackedBatch(NamedTuple):
     """This rank's part of a global batch."""
 
     rows: Rows
+    """On the CPU, where random numbers that depend on them are cheapest to draw."""
     pixels: Pixels
 
 
@@ -36,7 +37,7 @@ class FileBatch(NamedTuple):
     """This rank's part of a global batch, transformed."""
 
     rows: Rows
-    """Of the images that were read: an unreadable one is replaced."""
+    """On the CPU, of the images that were read: an unreadable one is replaced."""
     data: Tensor
     """(n, ...) what the transform returned. On the CPU it is overwritten when the next batch is
     asked for: keep what is computed of it, or a copy."""
@@ -87,7 +88,7 @@ class PackedLoader:
         """The batches of `first_step` and every step after it, without end."""
         start = time.perf_counter()
         for _, rows in self.plan.steps(first_step):
-            batch = PackedBatch(self._send(torch.from_numpy(rows)), self._gathered(rows))
+            batch = PackedBatch(torch.from_numpy(rows), self._gathered(rows))
             self.wait_seconds = time.perf_counter() - start
             yield batch
             start = time.perf_counter()
@@ -174,7 +175,7 @@ class FileLoader:
         with contextlib.closing(read(first_step, self._layout(first_step))) as batches:
             for batch, bads in batches:
                 self.quarantine.add(bads)
-                sent = FileBatch(self._send(batch.rows.clone()), self._send(batch.data))
+                sent = FileBatch(batch.rows.clone(), self._send(batch.data))
                 self.wait_seconds = time.perf_counter() - start
                 yield sent
                 start = time.perf_counter()

@@ -100,7 +100,7 @@ def neighbors(
     *,
     k: int,
     device: torch.device | str = "cpu",
-    query_rows: int = 256,
+    query_rows: int | None = None,
     bank_rows: int = 16384,
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """The k most similar rows of a bank: cosines, highest first, and row numbers, on the CPU.
@@ -114,12 +114,14 @@ def neighbors(
         bank: features, any scale.
         k: from 1 to the rows of the bank.
         device: where similarities are computed.
-        query_rows: rows of a block.
+        query_rows: rows of a block; default: 256 on a CPU, 4,096 elsewhere.
         bank_rows: columns of a block.
     """
     assert 1 <= k <= len(bank), f"{k} neighbors of {len(bank)} rows"
-    cosines = torch.full((len(queries), k), -torch.inf)
-    rows = torch.zeros(len(queries), k, dtype=torch.int64)
+    if query_rows is None:
+        query_rows = 256 if torch.device(device).type == "cpu" else 4096
+    cosines = torch.full((len(queries), k), -torch.inf, device=device)
+    rows = torch.zeros(len(queries), k, dtype=torch.int64, device=device)
     for first in range(0, len(bank), bank_rows):
         block = _unit(bank[first : first + bank_rows], device)  # (bank_rows, f)
         for start in range(0, len(queries), query_rows):
@@ -127,7 +129,7 @@ def neighbors(
             wanted = _unit(queries[part], device)  # (query_rows, f)
             similar = times_transposed(wanted, block)  # (query_rows, bank_rows)
             cosines[part], rows[part] = _better(cosines[part], rows[part], similar, first)
-    return cosines, rows
+    return cosines.cpu(), rows.cpu()
 
 
 def _better(best: Tensor, rows: Tensor, similar: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -136,9 +138,9 @@ def _better(best: Tensor, rows: Tensor, similar: Tensor, first: int) -> tuple[Te
     if first == 0:
         top, columns = similar.topk(min(k, similar.shape[1]), dim=1)
     else:
-        top, columns = _above(similar, best[:, -1:].to(similar.device))
-    both = torch.cat([best, top.to(best.device)], dim=1)  # (query_rows, k + few)
-    both_rows = torch.cat([rows, columns.to(rows.device) + first], dim=1)
+        top, columns = _above(similar, best[:, -1:])
+    both = torch.cat([best, top], dim=1)  # (query_rows, k + few)
+    both_rows = torch.cat([rows, columns + first], dim=1)
     best, order = both.topk(k, dim=1)
     return best, both_rows.gather(1, order)
 

@@ -27,8 +27,9 @@ def words(
         key: all of its 64 bits count.
         counters: four, from 0 to 2^32 - 1.
     """
-    c0, c1, c2, c3 = counters
-    rounds = torch.arange(_ROUNDS, device=key.device)
+    # torch's compiler multiplies what it knows to be an arange in 32 bits; not what has been masked
+    c0, c1, c2, c3 = (counter & _WORD for counter in counters)
+    rounds = torch.arange(_ROUNDS, device=key.device) & _WORD
     keys0, keys1 = key + _STEPS[0] * rounds, (key >> 32) + _STEPS[1] * rounds
     for k0, k1 in zip(keys0.unbind(), keys1.unbind(), strict=True):
         p0, p1 = _FACTORS[0] * c0, _FACTORS[1] * c2  # 64 bits; the highest may become a sign

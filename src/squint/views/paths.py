@@ -93,7 +93,9 @@ class Compiled:
         if self._compiled is None:
             return self._function(*arguments)
         try:
-            return self._compiled(*arguments)
+            with warnings.catch_warnings():  # views are exact: no TensorFloat32, whoever advises it
+                warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
+                return self._compiled(*arguments)
         except Exception as error:  # compilers fail in many ways; what is ours comes up again below
             views = self._function(*arguments)
             self._compiled = None
