@@ -98,3 +98,13 @@ def test_errors():
         knn_top1(x, y, x, y, k=0, num_classes=4)
     with pytest.raises(RecipeError, match="temperature"):
         knn_top1(x, y, x, y, temperature=0.0, num_classes=4)
+
+
+@pytest.mark.gpu
+def test_neighbors_on_the_device_are_those_of_the_cpu():
+    bank, queries = torch.randn(40_000, 64), torch.randn(5000, 64)
+    cosines, rows = neighbors(queries, bank, k=50, device="cuda")
+    expected, expected_rows = neighbors(queries, bank, k=50)
+    assert cosines.device.type == rows.device.type == "cpu"
+    torch.testing.assert_close(cosines, expected, rtol=0, atol=1e-5)
+    assert (rows == expected_rows).double().mean() > 0.999  # near ties may change places

@@ -425,6 +425,9 @@ print("equal")
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(
+    torch.__version__ < "2.12", reason="the interpreter of its Triton takes no loop bounds"
+)
 def test_the_triton_kernels_equal_the_reference_in_triton_s_interpreter() -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRITON],

@@ -241,3 +241,20 @@ def test_drawing_on_the_device_waits_for_nothing() -> None:
         vmf.sample(mu, 1024.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+_COMPILED = """
+import torch
+from squint.ops import vmf
+mu = torch.nn.functional.normalize(torch.randn(300, 128, device="cuda"), dim=1)
+noise = vmf.draw(first=3, device="cuda")
+drawn = torch.compile(vmf.sample, fullgraph=True)(mu, 1024.0, noise=noise)
+torch.testing.assert_close(drawn, vmf.sample(mu, 1024.0, noise=noise), rtol=0, atol=1e-5)
+"""
+
+
+@pytest.mark.gpu
+def test_compiled_on_the_device_it_draws_the_same_codes() -> None:
+    """In a process of its own: the compiler can't trace the shape checks of this one."""
+    done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

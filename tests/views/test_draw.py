@@ -246,3 +246,12 @@ def test_parameters_move_together() -> None:
     moved = params.to(torch.device("meta"))
     assert isinstance(moved.box, Box) and isinstance(moved.look, Look)
     assert {field.device.type for field in (*moved.box, *moved.look)} == {"meta"}
+
+
+def test_parameters_arrive_as_they_were_sent() -> None:
+    crop = Crop(ratio_law="uniform")
+    params = draw(View(crop=crop), torch.arange(7), **PLACE, height=90, width=61)
+    arrived = params.to(torch.device("cpu", 0))  # not the same as "cpu", so it is a journey
+    for sent, there in zip((*params.box, *params.look), (*arrived.box, *arrived.look), strict=True):
+        assert there.data_ptr() != sent.data_ptr()
+        assert there.dtype == sent.dtype and torch.equal(there, sent)

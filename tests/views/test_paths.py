@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from squint import native
+from squint import native, presets
 from squint.errors import RecipeError, RunError
 from squint.views import paths
-from squint.views.paths import Compiled, pick
+from squint.views.paths import Compiled, PathName, pick
 from squint.views.recipes import ViewsConfig, simclr_32
 from squint.views.two_views import TwoViews
 from views.pictures import noise
@@ -36,6 +36,8 @@ def test_without_kernels_the_reference_makes_the_views(monkeypatch: pytest.Monke
     assert first.shape == (2, 3, 32, 32)
 
 
+# torch 2.11 calls one of its own functions deprecated when its compiler is loaded
+@pytest.mark.filterwarnings("ignore:.*script_method.* is deprecated:DeprecationWarning")
 def test_a_gpu_never_gets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick("auto", CUDA).name in ("compiled", "reference")
     assert pick("auto", torch.device("mps")).name == "reference"
@@ -105,3 +107,20 @@ def test_compiled_views_are_the_references() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", ["reference", "compiled"])
+@pytest.mark.parametrize("method", ["simclr", "moco-v1", "moco-v3", "c-byol"])
+def test_views_on_the_device_are_those_of_the_cpu(method: str, path: PathName) -> None:
+    pixels, rows = noise(37, 3, 48, 40), torch.arange(100, 137)
+    config = presets.recipe(f"{method}@cifar").views
+    views = TwoViews(config, seed=3, path=path, memory_format=torch.channels_last)
+    expected = TwoViews(config, seed=3, path="reference")(pixels, rows, 2)
+    for ours, exact in zip(views(pixels.cuda(), rows, 2), expected, strict=True):
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(ours.cpu(), exact, rtol=0, atol=2e-4)
+    crops = noise(74, 3, 32, 32).view(37, 2, 3, 32, 32)
+    expected = TwoViews(config, seed=3, path="reference").finish(crops, rows, 2)
+    for ours, exact in zip(views.finish(crops.cuda(), rows, 2), expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), exact, rtol=0, atol=2e-4)
