@@ -333,7 +333,8 @@ class TrainConfig:
     log_every_steps: int = 10
     """Steps between lines of metrics.jsonl; each is the mean since the last."""
     save_every_minutes: float = 5.0
-    """Minutes between checkpoints; one is also written at the end of every epoch."""
+    """Minutes between checkpoints; one is also written at the end of every epoch, or of as many
+    as make writing them cost at most a fiftieth of the time."""
     keep_every_epochs: int = 0
     """Epochs between checkpoints that are kept as step-*.pt; 0 keeps only the last."""
 

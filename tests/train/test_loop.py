@@ -1,6 +1,7 @@
 """What a run does beside its steps: refuses, warns, records, stops before bad numbers."""
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -300,14 +301,50 @@ def test_contradictions_are_found_in_the_recipe() -> None:
         other.override({"train.micro_batch_size": 4})
 
 
-def test_the_time_between_checkpoints_starts_with_each_of_them() -> None:
-    clock = loop.Clock(batch_size=8, save_every_minutes=1e-9)
-    assert clock.save_is_due() and clock.save_is_due(), "asking changes nothing"
-    patient = loop.Clock(batch_size=8, save_every_minutes=10.0)
-    patient._saved -= 700
-    assert patient.save_is_due()
-    patient.saved()
-    assert not patient.save_is_due()
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """Seconds on the loop's clock."""
+    now = types.SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_the_time_between_checkpoints_starts_with_each_of_them(now: types.SimpleNamespace) -> None:
+    clock = loop.Clock(batch_size=8, save_every_minutes=10.0)
+    now.seconds += 599
+    assert not clock.save_is_due(epoch_end=False)
+    now.seconds += 1
+    assert all(clock.save_is_due(epoch_end=False) for _ in range(2)), "asking changes nothing"
+    with clock.saving():
+        now.seconds += 3
+    now.seconds += 599
+    assert not clock.save_is_due(epoch_end=False)
+    never = loop.Clock(batch_size=8, save_every_minutes=0.0)
+    now.seconds += 10_000
+    assert not never.save_is_due(epoch_end=False)
+
+
+def test_short_epochs_end_without_a_checkpoint_where_it_would_cost_much(
+    now: types.SimpleNamespace,
+) -> None:
+    clock = loop.Clock(batch_size=8, save_every_minutes=10.0)
+    assert clock.save_is_due(epoch_end=True), "the first one says what they cost"
+    with clock.saving():
+        now.seconds += 0.5
+    now.seconds += 24
+    assert not clock.save_is_due(epoch_end=True)
+    now.seconds += 1.1  # 0.5 s are a fiftieth of 25 s
+    assert clock.save_is_due(epoch_end=True)
+
+
+def test_checkpoints_that_are_to_be_kept_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVING_SHARE", 0.0)  # none at the end of an epoch for its own sake
+    recipe = small.recipe("simclr", train__epochs=3.0, train__keep_every_epochs=1)
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    kept = sorted(path.name for path in run.checkpoint.parent.glob("step-*.pt"))
+    assert kept == ["step-00000006.pt", "step-00000012.pt", "step-00000018.pt"]
 
 
 def test_a_gradient_that_overflows_only_in_its_norm_is_called_that() -> None:

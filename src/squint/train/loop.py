@@ -5,7 +5,8 @@ to start anywhere is therefore weights, optimizer state and the step.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +22,9 @@ from squint.train.feed import Batch
 from squint.train.log import Log, Meter
 from squint.train.runtime import Runtime, seed_everything
 from squint.train.signals import Stop
+
+SAVING_SHARE = 0.02
+"""Share of the time that checkpoints at the ends of epochs may take; epochs can be short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,7 @@ def fit(
     watch = health.Watch(method, wait=runtime.device.type != "cuda")
     meter, clock = Meter(), Clock(recipe.train.batch_size, recipe.train.save_every_minutes)
     knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
+    keep_every = recipe.train.keep_every_epochs * plan.steps_per_epoch
     done = first_step
     for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
         lr = plan.lr * lr_factor(recipe, plan, step)
@@ -117,10 +122,11 @@ def fit(
         if record and log:
             log.write({"step": done, "epoch": done / plan.steps_per_epoch} | record)
         stopping = runtime.any_rank(stop.asked)
-        if epoch_end or last or stopping or clock.save_is_due():
+        kept = keep_every > 0 and done % keep_every == 0
+        if kept or last or stopping or clock.save_is_due(epoch_end=epoch_end):
             watch.settle()
-            events.save(done)
-            clock.saved()
+            with clock.saving():
+                events.save(done)
         if stopping:
             break
     return done
@@ -132,7 +138,7 @@ class Clock:
     def __init__(self, batch_size: int, save_every_minutes: float) -> None:
         self._batch_size = batch_size
         self._save_seconds = save_every_minutes * 60
-        self._saved = time.monotonic()
+        self._saved, self._saving_took = time.monotonic(), 0.0
         self._restart()
 
     def step(self, wait_seconds: float) -> None:
@@ -154,13 +160,19 @@ class Clock:
         """Leave what has happened since the last `take` out of the speed."""
         self._restart()
 
-    def save_is_due(self) -> bool:
-        """Whether the time between checkpoints has passed."""
-        return time.monotonic() - self._saved >= self._save_seconds > 0
+    def save_is_due(self, *, epoch_end: bool) -> bool:
+        """Whether a checkpoint should be written now: they are apart in time, and cost little."""
+        since = time.monotonic() - self._saved
+        cheap = since * SAVING_SHARE >= self._saving_took
+        return (epoch_end and cheap) or since >= self._save_seconds > 0
 
-    def saved(self) -> None:
-        """The time between checkpoints starts anew."""
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """A checkpoint is written; the time to the next one starts when it is there."""
+        began = time.monotonic()
+        yield
         self._saved = time.monotonic()
+        self._saving_took = self._saved - began
 
     def _restart(self) -> None:
         self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
