@@ -177,3 +177,8 @@ def test_the_recipe_of_an_earlier_run_can_be_read(text: Path) -> None:
 def test_a_method_that_is_none_is_said_to_be(damaged: object) -> None:
     with pytest.raises(RecipeError, match="method"):
         from_dict(to_dict(Recipe()) | {"method": damaged})
+
+
+def test_a_run_has_to_end() -> None:
+    with pytest.raises(RecipeError, match=r"train\.epochs=1e\+300 must be at most 1,000,000"):
+        presets.recipe("simclr").override({"train.epochs": 1e300})

@@ -299,6 +299,9 @@ class OptimConfig:
             )
 
 
+MOST_EPOCHS = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """Length, batch, machine, and what is saved and shown."""
@@ -340,6 +343,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _positive("train.epochs", self.epochs)
+        if self.epochs > MOST_EPOCHS:
+            raise RecipeError(
+                f"train.epochs={self.epochs:g} must be at most {MOST_EPOCHS:,}: a run has to end."
+            )
         _at_least("train.batch_size", self.batch_size, 2)
         _at_least("train.seed", self.seed, 0)
         _positive("train.log_every_steps", self.log_every_steps)

@@ -1,6 +1,5 @@
 """A batch in pieces has the gradient of the whole batch."""
 
-import copy
 from functools import partial
 
 import pytest
@@ -8,14 +7,10 @@ import small
 import torch
 from torch import Tensor, nn
 
-from squint import methods
 from squint.compression import CEB, Open
-from squint.errors import RecipeError, RunError
 from squint.methods import Method, Step
 from squint.ops import gather
-from squint.recipe import Recipe
-from squint.train import accumulate
-from squint.train.accumulate import forward_backward, pieces_of
+from squint.train.accumulate import forward_backward
 from squint.train.pretrain import pretrain
 from squint.train.runtime import Runtime, seed_everything
 from toys import NAMES, kappa_b, make, views
@@ -130,56 +125,6 @@ def test_two_ranks_in_pieces_equal_one_with_the_whole_batch(ranks, name: str) ->
 
 
 # --- what a recipe asks for ----------------------------------------------------------------------
-
-
-def asked(micro: int | str, **changes: object) -> Recipe:
-    return small.recipe("simclr", train__micro_batch_size=micro, **changes)
-
-
-def test_pieces_are_what_the_recipe_asks_for() -> None:
-    method = make("simclr")
-    for micro, pieces in (("off", 1), (small.BATCH, 1), (small.BATCH // 4, 4), ("auto", 1)):
-        assert pieces_of(method, asked(micro), runtime()) == pieces
-
-
-def test_a_piece_that_does_not_divide_the_batch_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"micro_batch_size=6 does not divide train.batch"):
-        asked(6)
-    with pytest.raises(RecipeError, match=r"micro_batch_size=32"):
-        asked(32)
-
-
-def test_auto_halves_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
-
-    def fits(method: nn.Module, recipe: Recipe, runtime: Runtime, images: int) -> bool:
-        tried.append(images)
-        return images <= 4
-
-    monkeypatch.setattr(accumulate, "_fits", fits)
-    assert pieces_of(make("simclr"), asked("auto"), runtime("cuda")) == 4
-    assert tried == [16, 8, 4]
-    monkeypatch.setattr(accumulate, "_fits", lambda *_: False)
-    with pytest.raises(RunError, match="not even in pieces of 2"):
-        pieces_of(make("simclr"), asked("auto"), runtime("cuda"))
-
-
-@pytest.mark.parametrize("name", ["simclr", "moco-v2"])
-def test_a_trial_leaves_no_trace_and_says_when_memory_runs_out(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = small.recipe(name)
-    method = methods.build(recipe)
-    before = copy.deepcopy(method.state_dict())
-    assert accumulate._fits(method, recipe, runtime(), small.BATCH)
-    assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())
-    assert all(parameter.grad is None for parameter in method.parameters())
-
-    def full(_: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(method.projector, "forward", full)
-    assert not accumulate._fits(method, recipe, runtime(), small.BATCH)
 
 
 def test_a_run_in_pieces_says_so_and_learns(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from squint.errors import RecipeError, RunError
 from squint.methods import Method, Step
-from squint.recipe import Recipe
 from squint.shapes import Image
 from squint.train.runtime import Runtime
 
@@ -125,55 +123,3 @@ def buffers_restored(method: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
-
-
-def pieces_of(method: Method, recipe: Recipe, runtime: Runtime) -> int:
-    """Parts in which a batch goes through the encoder: as asked for, or what fits.
-
-    Called before the ranks' batch norms are joined. `auto` tries on CUDA, where running out of
-    memory is an error that can be caught; elsewhere it is the whole batch.
-
-    Raises:
-        RecipeError: a piece can't be shared out over the ranks.
-        RunError: not even a piece of 2 images fits.
-    """
-    micro, batch = recipe.train.micro_batch_size, recipe.train.batch_size
-    if micro == "off" or (micro == "auto" and runtime.device.type != "cuda"):
-        return 1
-    if micro != "auto":
-        if micro % runtime.world_size:
-            raise RecipeError(
-                f"train.micro_batch_size={micro} is global and can't be split evenly over "
-                f"{runtime.world_size} ranks. Make it a multiple of {runtime.world_size}."
-            )
-        return batch // micro
-    pieces = 1
-    while not _fits(method, recipe, runtime, batch // pieces // runtime.world_size):
-        pieces *= 2
-        if batch % (pieces * runtime.world_size) or batch // pieces < 2 * runtime.world_size:
-            raise RunError(
-                f"{recipe.encoder.name} at {recipe.views.size} px does not fit into the memory of "
-                f"{runtime.device}, not even in pieces of {2 * batch // pieces} images. Take a "
-                "smaller encoder or smaller views."
-            )
-    return int(runtime.most(pieces))
-
-
-def _fits(method: Method, recipe: Recipe, runtime: Runtime, images: int) -> bool:
-    """Whether both views of so many images, and a tenth more, can be trained on at once."""
-    size, channels = recipe.views.size, recipe.encoder.in_channels
-    method.to(runtime.device)
-    try:
-        with buffers_restored(method):
-            x = torch.zeros(2 * images + images // 5, channels, size, size, device=runtime.device)
-            groups = getattr(recipe.method, "norm_groups", 1) // runtime.world_size or 1
-            x = x[: len(x) // groups * groups].contiguous(memory_format=runtime.memory_format)
-            with runtime.autocast():
-                codes = method.projector(method.encoder(x))
-            codes.float().square().sum().backward()
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        method.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-    return True

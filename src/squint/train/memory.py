@@ -1,16 +1,18 @@
-"""Freed memory is kept for the next step instead of being handed back to the system.
+"""The memory of a step: how much is there, how much a graph keeps, and what is kept in between.
 
 A step on a CPU frees what it allocated, some hundred MB, and the next one allocates it again. The
 GNU C library gives much of that back to the kernel, which has to clear every page anew: 5 to 10 %
-of the time of a step (docs/speed.md). The peak stays about what it was.
+of the time of a step (docs/speed.md). `kept` keeps it; the peak stays about what it was.
 """
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from squint.errors import RunError
 from squint.recipe import Recipe
@@ -18,6 +20,9 @@ from squint.recipe import Recipe
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 
 _MEBIBYTE = 2**20
+
+_MEMINFO = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")  # of a container: memory.max, memory.current
 
 
 @contextmanager
@@ -40,6 +45,35 @@ def explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
             f"--train.micro-batch-size {max(2, train.batch_size // 4)} (the same step, in pieces), "
             "a smaller --batch-size, or a smaller encoder."
         ) from None
+
+
+def free_bytes() -> int | None:
+    """Memory of this machine, or of this container, that nobody needs; None where nobody says."""
+    found: list[int] = []
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(most - used)
+    except (OSError, ValueError):  # not Linux, no container, or one without a limit ("max")
+        pass
+    return min(found, default=None)
+
+
+def kept_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass keeps for its backward pass, parameters not counted."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}  # by storage, which lives as long as its tensor
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 @contextmanager

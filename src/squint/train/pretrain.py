@@ -23,13 +23,13 @@ from squint.methods import Method
 from squint.recipe import SHORT_NAMES, Recipe, leaves
 from squint.runs import Run
 from squint.train import checkpoint, memory, optim
-from squint.train.accumulate import pieces_of
 from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
 from squint.train.feed import Feed, Readable, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, Plan, fit
 from squint.train.online import online_knn
+from squint.train.pieces import pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.signals import Interrupted, watch
 from squint.views.paths import pick

@@ -1,0 +1,163 @@
+"""In how many pieces a batch goes: what is asked for, what fits, and what can't."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import squint
+from squint import methods
+from squint.errors import RecipeError, RunError
+from squint.ops import gather
+from squint.recipe import Recipe
+from squint.train import memory, pieces
+from squint.train.pieces import pieces_of
+from squint.train.runtime import Runtime
+from toys import make
+from train import small
+
+
+def runtime(device: str = "cpu") -> Runtime:
+    return Runtime(
+        rank=gather.rank(),
+        world_size=gather.world_size(),
+        device=torch.device(device),
+        precision="float32",
+        channels_last=False,
+    )
+
+
+def asked(micro: object) -> Recipe:
+    return small.recipe(train__micro_batch_size=micro)
+
+
+def test_pieces_are_what_the_recipe_asks_for() -> None:
+    method = make("simclr")
+    for micro, number in (("off", 1), (small.BATCH, 1), (small.BATCH // 4, 4), ("auto", 1)):
+        assert pieces_of(method, asked(micro), runtime()) == number
+
+
+def test_a_piece_that_does_not_divide_the_batch_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"micro_batch_size=6 does not divide train.batch"):
+        asked(6)
+    with pytest.raises(RecipeError, match=r"micro_batch_size=32"):
+        asked(32)
+
+
+def test_auto_halves_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def fits(method: nn.Module, recipe: Recipe, runtime: Runtime, images: int) -> bool:
+        tried.append(images)
+        return images <= 4
+
+    monkeypatch.setattr(pieces, "_fits", fits)
+    assert pieces_of(make("simclr"), asked("auto"), runtime("cuda")) == 4
+    assert tried == [16, 8, 4]
+    monkeypatch.setattr(pieces, "_fits", lambda *_: False)
+    with pytest.raises(RunError, match="not even in pieces of 2"):
+        pieces_of(make("simclr"), asked("auto"), runtime("cuda"))
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco-v2"])
+def test_a_trial_leaves_no_trace_and_says_when_memory_runs_out(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.recipe(name)
+    method = methods.build(recipe)
+    before = copy.deepcopy(method.state_dict())
+    assert pieces._fits(method, recipe, runtime(), small.BATCH)
+    assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.parameters())
+
+    def full(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(method.projector, "forward", full)
+    assert not pieces._fits(method, recipe, runtime(), small.BATCH)
+
+
+def large(name: str = "simclr", **changes: object) -> Recipe:
+    """A recipe whose views are large enough to be looked at."""
+    return small.recipe(name, views__size=384, **changes)
+
+
+def kept_per_image(recipe: Recipe) -> float:
+    host = pieces._host_of(methods.build(recipe), recipe, runtime())
+    assert host is not None
+    return host.kept
+
+
+def test_what_a_graph_keeps_is_counted_once_and_without_parameters() -> None:
+    layer = nn.Linear(10, 20, bias=False)
+    x = torch.randn(7, 10)
+
+    def forward() -> Tensor:
+        return layer(x).sigmoid().square().sum()
+
+    assert memory.kept_bytes(layer, forward) == 4 * (7 * 10 + 7 * 20)  # x; the sigmoid, used twice
+
+
+def test_a_step_is_measured_by_what_its_graph_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = large()
+    method = methods.build(recipe)
+    x = torch.randn(2 * small.BATCH, 3, 384, 384)
+    whole = memory.kept_bytes(method, lambda: method.projector(method.encoder(x)))
+    assert small.BATCH * kept_per_image(recipe) == pytest.approx(whole, rel=0.02)
+
+
+def test_who_trains_on_one_view_keeps_one() -> None:
+    one = kept_per_image(large("moco-v2", method__symmetric=False))
+    assert kept_per_image(large("moco-v2", method__symmetric=True)) == pytest.approx(2 * one)
+
+
+def test_a_step_that_can_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = small.BATCH * kept_per_image(large())
+    monkeypatch.setattr(memory, "free_bytes", lambda: int(0.9 * needed))
+    with pytest.raises(RunError, match=r"16 images at once .* GiB are free. Give --train.micro-ba"):
+        squint.pretrain(small.source(tmp_path), recipe=large(), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_may_not_fit_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = large()
+    method = methods.build(recipe)
+    needed = small.BATCH * kept_per_image(recipe)
+    monkeypatch.setattr(memory, "free_bytes", lambda: int(1.1 * needed))
+    with pytest.warns(UserWarning, match=r"takes 1\.\d to 1\.\d GiB of memory, and 1\.\d GiB"):
+        assert pieces_of(method, recipe, runtime()) == 1
+
+
+def test_on_a_cpu_auto_goes_by_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = large(train__micro_batch_size="auto")
+    method = methods.build(recipe)
+    needed = small.BATCH * kept_per_image(recipe)
+    state = copy.deepcopy(method.state_dict())
+    for share, number in ((2.0, 1), (1.1, 2), (0.4, 4)):
+        monkeypatch.setattr(memory, "free_bytes", lambda share=share: int(share * needed))
+        assert pieces_of(method, recipe, runtime()) == number
+    assert all(torch.equal(state[key], value) for key, value in method.state_dict().items())
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    with pytest.raises(RunError, match="not even in pieces of 2 images"):
+        pieces_of(method, recipe, runtime())
+    monkeypatch.setattr(memory, "free_bytes", lambda: None)
+    assert pieces_of(method, recipe, runtime()) == 1
+
+
+def test_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 900 kB\nMemAvailable:      500 kB\nBuffers: 3 kB\n")
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert memory.free_bytes() == 500 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory.free_bytes() == 500 * 1024
+    (tmp_path / "memory.max").write_text("100000\n")
+    assert memory.free_bytes() == 99_000
+    meminfo.unlink()
+    assert memory.free_bytes() is None
