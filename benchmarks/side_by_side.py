@@ -233,8 +233,9 @@ def machine() -> str:
     command = " ".join(
         ["python", *(Path(part).name if i == 0 else part for i, part in enumerate(sys.argv))]
     )
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_initialized() else ""
     return (
-        f"{datetime.date.today()}, {_processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{datetime.date.today()}, {gpu}{_processor()}, {len(os.sched_getaffinity(0))} cores, "
         f"{torch.get_num_threads()} torch threads, torch {torch.__version__}, "
         f"Python {platform.python_version()}; `{command}`"
     )

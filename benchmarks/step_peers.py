@@ -2,18 +2,20 @@
 
     python benchmarks/step_peers.py --data DIR [--recipe simclr@tiny] [--size 32] [--rounds 3]
         [--steps 4] [--warm-up 6] [--bf16 no] [--threads 2] [--write] [--keep]
+        [--device cpu] [--workers 2] [--batches 20]
 
-DIR is a folder of image files in class folders, or an archive of one. Both sides get the same 20
-batches' worth of them, the same encoder with the same head, batch and temperature.
+DIR is a folder of image files in class folders, or an archive of one. Both sides get the same
+--batches' worth of them, the same encoder with the same head, batch and temperature.
 
 Ours is `squint.pretrain` as it stands. Theirs is lightly's own example: LightlyDataset,
-SimCLRTransform, a DataLoader of two workers, NTXentLoss, SGD, Trainer with its defaults (float32,
+SimCLRTransform, a DataLoader of --workers, NTXentLoss, SGD, Trainer with its defaults (float32,
 logger, checkpoints, progress bar). Each side has a row in float32 and one in bfloat16 (--bf16 no
 leaves out those that are not a side's default); their defaults are what the ratios compare with.
 
 A round starts every side anew and counts its steps after the first --warm-up, so neither start-up
 nor the decoding of all images that ours begins with is in the figure; six are more than the batches
-that workers have ready. With two workers and two threads per process, give it two cores.
+that two workers have ready. With two workers and two threads per process, give it two cores. On a
+GPU: --device cuda --workers 8 --batches 60 --warm-up 20 --steps 40 --out gpu_step_peers.
 """
 
 # pyright: reportMissingImports=false
@@ -48,12 +50,10 @@ from squint.data import open_source
 from squint.nn import encoders
 from squint.recipe import Recipe
 
-BATCHES = 20
 OTHERS_CALLBACKS = (
     "lightning.pytorch.trainer.connectors.callback_connector._load_external_callbacks"
 )
 """Other packages that happen to be installed may hook theirs into every Trainer."""
-WORKERS = 2
 
 Side = Callable[[Path, Recipe, str, argparse.Namespace], float]
 """Seconds per step of a training on a folder of images, in a precision, after the warm-up."""
@@ -62,7 +62,18 @@ Side = Callable[[Path, Recipe, str, argparse.Namespace], float]
 def main() -> None:
     """Measure both sides in turn and print the table."""
     options = side_by_side.options(
-        __doc__, data="demo", recipe="simclr@tiny", size=0, rounds=3, steps=4, warm_up=6, bf16="yes"
+        __doc__,
+        data="demo",
+        recipe="simclr@tiny",
+        size=0,
+        rounds=3,
+        steps=4,
+        warm_up=6,
+        bf16="yes",
+        device="cpu",
+        workers=2,
+        batches=20,
+        out="step_peers",
     )
     if importlib.util.find_spec("lightly") is None or importlib.util.find_spec("lightning") is None:
         print("step_peers: skipped, lightly and lightning are not both installed")
@@ -70,13 +81,13 @@ def main() -> None:
     if options.quick:
         options.rounds = 2
     recipe = presets.recipe(options.recipe).override(
-        {"train.batch_size": 256, "train.knn_every_epochs": 0}
+        {"train.batch_size": 256, "train.knn_every_epochs": 0, "train.device": options.device}
     )
     if options.size:
         recipe = recipe.override({"views.size": options.size})
     title = f"{options.recipe} at {recipe.views.size} px, batch 256, source images"
     section = Section(title, compare(recipe, options), against=LIGHTLY)
-    side_by_side.report("step_peers", [section], options)
+    side_by_side.report(options.out, [section], options)
 
 
 LIGHTLY = "lightly, Lightning's defaults (float32)"
@@ -93,7 +104,7 @@ def compare(recipe: Recipe, options: argparse.Namespace) -> list[Timing]:
     order, shuffle = list(sides), random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
-        write_images(options.data, images, BATCHES * recipe.train.batch_size)
+        write_images(options.data, images, options.batches * recipe.train.batch_size)
         for _ in range(max(2, options.rounds)):
             shuffle.shuffle(order)
             for name in order:
@@ -116,19 +127,20 @@ def write_images(source: str, folder: Path, count: int) -> None:
 
 def ours(folder: Path, recipe: Recipe, precision: str, options: argparse.Namespace) -> float:
     """squint.pretrain on the folder; its own record says how fast it went."""
-    epochs = (options.warm_up + options.steps) / BATCHES
+    epochs = (options.warm_up + options.steps) / options.batches
+    every = 10 if options.device == "cuda" else 1  # a line of the log waits for the device
     chosen = recipe.override(
         {
             "train.epochs": epochs,
             "train.precision": precision,
-            "train.log_every_steps": 1,
+            "train.log_every_steps": every,
             "optim.warmup_epochs": 0.0,
         }
     )
     with tempfile.TemporaryDirectory() as out:
         run = squint.pretrain(folder, recipe=chosen, out=Path(out) / "run", quiet=True)
-        speeds = [record["images_per_second"] for record in run.records()][options.warm_up :]
-    return statistics.mean(recipe.train.batch_size / speed for speed in speeds)
+        late = [record for record in run.records() if record["step"] > options.warm_up]
+    return statistics.mean(recipe.train.batch_size / record["images_per_second"] for record in late)
 
 
 def theirs(folder: Path, recipe: Recipe, precision: str, options: argparse.Namespace) -> float:
@@ -141,7 +153,7 @@ def theirs(folder: Path, recipe: Recipe, precision: str, options: argparse.Names
         batch_size=recipe.train.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=WORKERS,
+        num_workers=options.workers,
     )
     ends: list[float] = []
     silence = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
@@ -155,7 +167,7 @@ def theirs(folder: Path, recipe: Recipe, precision: str, options: argparse.Names
     ):
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
-            accelerator="cpu",
+            accelerator="gpu" if options.device == "cuda" else options.device,
             precision=precision,
             max_steps=options.warm_up + options.steps,
             default_root_dir=out,
