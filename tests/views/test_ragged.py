@@ -13,11 +13,11 @@ from squint.native.resize import Window
 from squint.native.resize import crop_resize as compiled
 from squint.views import ragged
 
-SIZES = ((40, 57), (9, 8), (70, 31), (64, 64))
+SIZES = ((40, 57), (9, 8), (42, 31), (64, 64))
 BOXES: list[ragged.Boxes] = [
-    ((3, 4, 30, 41), (0, 0, 40, 57)),
+    ((3, 4, 18, 23), (20, 31, 20, 26)),
     ((0, 0, 9, 8), (8, 7, 1, 1)),
-    ((0, 1, 70, 30), (60, 20, 5, 11)),
+    ((0, 1, 20, 13), (30, 20, 5, 11)),
     ((7, 9, 20, 20), (40, 1, 12, 17)),
 ]
 
@@ -43,13 +43,13 @@ import torch
 from squint.views import crop_triton, ragged
 from views.test_ragged import BOXES, SIZES
 assert not crop_triton.missing(torch.device("cpu"))
-for channels, size, interpolations in (
-    (3, 12, ("bilinear", "bicubic")), (1, 33, ("bicubic", "bilinear"))
+for channels, size, some, interpolations in (
+    (3, 8, slice(0, 2), ("bilinear", "bicubic")), (1, 33, slice(2, 4), ("bicubic", "bilinear"))
 ):
-    images = [torch.randint(256, (channels, *side), dtype=torch.uint8) for side in SIZES]
+    images = [torch.randint(256, (channels, *side), dtype=torch.uint8) for side in SIZES[some]]
     images[0] = images[0].mT.contiguous().mT  # not planar
-    found = ragged.crop_resize(images, BOXES, size, interpolations)
-    expected = ragged.one_by_one(images, BOXES, size, interpolations)
+    found = ragged.crop_resize(images, BOXES[some], size, interpolations)
+    expected = ragged.one_by_one(images, BOXES[some], size, interpolations)
     assert found.shape == expected.shape and found.dtype == expected.dtype
     far = (found.int() - expected.int()).abs()
     assert far.max() <= 1 and (far > 0).float().mean() < 0.002

@@ -166,7 +166,7 @@ class NvjpegLoader:
                     self._pace.add(len(rows), time.perf_counter() - start, 0.0)
                     yield made
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def _opened(self, epoch: int, row: int) -> Item | Picture:
         found = self._reader.opened(epoch, row)

@@ -50,8 +50,8 @@ def _crops(
     plane, tile = program // tiles, program % tiles
     crop, channel = plane // channels, plane % channels
     across = tl.cdiv(size, COLUMNS)
-    i = (tile // across) * ROWS + tl.arange(ROWS)
-    j = (tile % across) * COLUMNS + tl.arange(COLUMNS)
+    i = (tile // across) * ROWS + tl.arange(0, ROWS)
+    j = (tile % across) * COLUMNS + tl.arange(0, COLUMNS)
 
     row = table + crop.to(tl.int64) * 8
     source = tl.load(row).to(tl.pointer_type(tl.uint8))
@@ -61,7 +61,7 @@ def _crops(
     bicubic = tl.load(row + 7).to(tl.int32)
     corner = source + (channel * image_height + top) * image_width + left
 
-    reach = tl.where(bicubic != 0, 2.0, 1.0)
+    reach = 1.0 + bicubic.to(tl.float32)
     scale_y, scale_x = height.to(tl.float32) / size, width.to(tl.float32) / size
     reach_y, reach_x = reach * tl.maximum(scale_y, 1.0), reach * tl.maximum(scale_x, 1.0)
     centre_y = (i.to(tl.float32) + 0.5) * scale_y
@@ -95,6 +95,6 @@ def _crops(
     odd = below - 2.0 * tl.floor(below * 0.5)
     rest = grey - below
     up = (rest > 0.5) | ((rest == 0.5) & (odd == 1.0))  # half to even, as torch rounds
-    whole = below.to(tl.int32) + up.to(tl.int32)
+    whole = (below + tl.where(up, 1.0, 0.0)).to(tl.int32)
     at = (plane.to(tl.int64) * size + i[:, None]) * size + j[None, :]
     tl.store(result + at, whole.to(tl.uint8), mask=(i < size)[:, None] & (j < size)[None, :])
