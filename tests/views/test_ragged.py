@@ -52,7 +52,7 @@ for channels, size, some, interpolations in (
     expected = ragged.one_by_one(images, BOXES[some], size, interpolations)
     assert found.shape == expected.shape and found.dtype == expected.dtype
     far = (found.int() - expected.int()).abs()
-    assert far.max() <= 1 and (far > 0).float().mean() < 0.002
+    assert far.max() <= 1 and (far > 0).float().mean() < 0.01  # halves
     assert expected.float().std() > 20
 print("equal")
 """
