@@ -26,7 +26,7 @@ from squint.data.loader import FileBatch, FileLoader
 from squint.data.nvjpeg_loader import NvjpegLoader
 from squint.errors import DataError
 from squint.native import jpeg
-from squint.views import TwoViews, ragged
+from squint.views import TwoViews, crop_triton, ragged
 from squint.views.recipes import ViewsConfig
 
 pytestmark = [
@@ -281,7 +281,7 @@ def test_a_decoder_is_tried_once_before_it_is_used(
 @pytest.mark.gpu
 def test_nvjpeg_gives_the_workers_rows_and_nearly_their_crops(images: Images) -> None:
     device = torch.device("cuda", 0)
-    assert not nvjpeg.missing(device)
+    assert not nvjpeg.missing(device) and not crop_triton.missing(device)
     ours, theirs = loader(images, device=device), by_workers(images)
     for one, other in zip(take(ours.batches(), 6), take(theirs.batches(), 6), strict=True):
         assert torch.equal(one.rows, other.rows) and one.data.is_cuda
