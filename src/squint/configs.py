@@ -322,6 +322,9 @@ class TrainConfig:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int | Literal["auto"] = "auto"
     """Processes that decode files; small images in memory need none."""
+    decode: Literal["workers", "nvjpeg"] = "workers"
+    """Who decodes files. nvjpeg: a CUDA device decodes JPEG files and cuts their crops, for
+    machines with few cores per GPU; pixels differ a little from those of workers."""
     views_path: Literal["auto", "native", "compiled", "reference"] = "auto"
     """Which code makes the views; all give the same. auto: the fastest that is there."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -31,6 +31,7 @@ ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
             "micro_batch_size": "off",
             "views_path": "auto",
             "compile": "off",
+            "decode": "workers",
             "step_count": "whole_epochs",
         },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},

@@ -19,7 +19,7 @@ from squint.data.pace import Lately
 from squint.errors import RunError
 from squint.runs import Run
 from squint.train import runtime
-from squint.train.waiting import advice
+from squint.train.waiting import advice, advice_on_nvjpeg
 from train import small
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -43,6 +43,27 @@ def test_advice_names_numbers_and_one_thing_to_do(
 ) -> None:
     text = advice(lately, workers, cores)
     assert said in text and text.count(", so ") == 1
+
+
+@pytest.mark.parametrize(
+    ("lately", "said"),
+    [
+        (None, "squint pack"),
+        (
+            Lately(3100.4, 1.2, 0.0),
+            "made 3,100 per second while 6.8 of 8 cores were idle, so try --t",
+        ),
+        (
+            Lately(3100.4, 7.2, 0.0),
+            "nvJPEG made 3,100 per second, so train on a small copy: squint",
+        ),
+    ],
+)
+def test_advice_on_nvjpeg_speaks_of_no_workers_that_are_not_there(
+    lately: Lately | None, said: str
+) -> None:
+    text = advice_on_nvjpeg(lately, 8)
+    assert said in text and text.count(", so ") == 1 and "--workers" not in text
 
 
 @pytest.mark.parametrize(

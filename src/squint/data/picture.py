@@ -57,6 +57,12 @@ class Picture:
         """Whether all of it lies decoded in memory, and not only the file."""
         return self._pixels is not None
 
+    @property
+    def file(self) -> bytes:
+        """The ordinary JPEG file that is decoded later: of a picture that is not `whole`."""
+        assert isinstance(self._raw, bytes) and not self.whole
+        return self._raw
+
     def window(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Part of the image, (height, width, channels) uint8.
 

@@ -79,6 +79,14 @@ class Reader:
         # The limit that the training process applies to `bads` says plainly what is wrong.
         return Item(wanted, None, bads)
 
+    def opened(self, epoch: int, row: int) -> Item | Picture:
+        """A picture to decode later, or the item if keeping the pixels would take more memory."""
+        try:
+            picture = self.images.picture(row)
+        except Unreadable:
+            return self.read(epoch, row)
+        return self._transformed(epoch, row, picture) if picture.whole else picture
+
     def _items(self, epoch: int, rows: Sequence[int]) -> Iterator[Item]:
         if self.draw is None:
             return (self.read(epoch, row) for row in rows)
@@ -86,7 +94,7 @@ class Reader:
         return chain.from_iterable(self._chunk(epoch, chunk, self.draw) for chunk in chunks)
 
     def _chunk(self, epoch: int, rows: Sequence[int], draw: Draw) -> Iterator[Item]:
-        opened = [self._opened(epoch, row) for row in rows]
+        opened = [self.opened(epoch, row) for row in rows]
         waiting = [(p, row) for p, row in zip(opened, rows, strict=True) if isinstance(p, Picture)]
         drawn = iter(draw([p for p, _ in waiting], [row for _, row in waiting], epoch))
         for found, row in zip(opened, rows, strict=True):
@@ -94,14 +102,6 @@ class Reader:
                 yield self._transformed(epoch, row, found, next(drawn))
             else:
                 yield found
-
-    def _opened(self, epoch: int, row: int) -> Item | Picture:
-        """A picture to decode later, or the item if keeping the pixels would take more memory."""
-        try:
-            picture = self.images.picture(row)
-        except Unreadable:
-            return self.read(epoch, row)
-        return self._transformed(epoch, row, picture) if picture.whole else picture
 
     def _transformed(self, epoch: int, row: int, picture: Picture, *drawn: Any) -> Item:
         try:

@@ -31,7 +31,7 @@ from squint.methods import Step
 from squint.recipe import Recipe, to_dict
 from squint.shapes import Image
 from squint.train import health
-from squint.train.feed import Batch, Feed, prepare
+from squint.train.feed import Batch, Feed, check_decode, prepare
 from squint.train.loop import Plan, clip_gradient, lr_factor
 from squint.train.pretrain import open_images, optimizer_of
 from squint.train.runtime import Precision, Runtime, seed_everything
@@ -254,9 +254,15 @@ class ViewsData(LightningDataModule):
         self.images = len(self._readable.images)
 
     def train_dataloader(self) -> "Epochs":
-        """Epochs of this rank's batches, on its device."""
+        """Epochs of this rank's batches, on its device.
+
+        Raises:
+            RecipeError: the recipe asks for nvJPEG on another device than CUDA.
+        """
         trainer = cast(Trainer, self.trainer)
-        feed = Feed(self._readable, self._recipe, _runtime(trainer, self._recipe))
+        runtime = _runtime(trainer, self._recipe)
+        check_decode(self._recipe, runtime)
+        feed = Feed(self._readable, self._recipe, runtime)
         self._epochs = Epochs(feed, trainer, self._recipe.steps_per_epoch(self.images))
         return self._epochs
 

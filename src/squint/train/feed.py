@@ -1,24 +1,26 @@
 """From a source to batches of two views on the training device.
 
 Small images of one size lie decoded in memory and take no workers; files are decoded and
-cropped by workers and finished on the device. Both give the same views for the same
-(seed, epoch, image).
+cropped by workers, or by nvJPEG on request, and finished on the device. All give the same views for
+the same (seed, epoch, image), nvJPEG's but for the rounding of its decoder.
 """
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from squint import runs
-from squint.data import Bad, Images, Packed, check, pack
+from squint.data import Bad, Images, Packed, check, nvjpeg, pack
 from squint.data.loader import FileLoader, PackedBatch, PackedLoader
-from squint.errors import DataError
+from squint.data.nvjpeg_loader import NvjpegLoader
+from squint.errors import DataError, RecipeError
 from squint.recipe import Recipe
 from squint.shapes import Image
 from squint.train import waiting
 from squint.train.runtime import Runtime, cores
-from squint.views import TwoViews
+from squint.views import TwoViews, ragged
 
 
 class Batch(NamedTuple):
@@ -60,13 +62,28 @@ def prepare(images: Images, recipe: Recipe) -> Readable:
     return readable
 
 
+def check_decode(recipe: Recipe, runtime: Runtime) -> None:
+    """Refuse nvJPEG where there is no CUDA, before anything is written.
+
+    Raises:
+        RecipeError: the recipe asks for it on another device.
+    """
+    if recipe.train.decode == "nvjpeg" and runtime.device.type != "cuda":
+        raise RecipeError(
+            f"train.decode=nvjpeg decodes images on CUDA, and this run is on {runtime.device}. "
+            "Give --train.decode workers, or train on a CUDA device."
+        )
+
+
 class Feed:
     """Batches of two views, from any step on; a function of (seed, step) alone.
 
     Attributes:
+        where: Where the images come from, in a few words.
         advice: Says why steps wait for their images and what helps; None where they lie in memory.
     """
 
+    where: str
     advice: Callable[[], str] | None = None
 
     def __init__(self, readable: Readable, recipe: Recipe, runtime: Runtime) -> None:
@@ -85,19 +102,27 @@ class Feed:
             "world_size": runtime.world_size,
             "device": runtime.device,
         }
+        asked = recipe.train.decode
         if readable.packed is not None:
+            self.where = "in memory" + ", not decoded by nvJPEG" * (asked == "nvjpeg")
             self._loader = PackedLoader(readable.packed.pixels, **place)
+            return
+        place["max_unreadable_percent"] = recipe.data.max_unreadable_percent
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.world_size))
+        usable = max(1, cores() // ranks)
+        images, views = readable.images, self._views
+        if asked == "nvjpeg" and not nvjpeg.missing(runtime.device):
+            self.where = "decoded by nvJPEG"
+            crop = partial(ragged.crops, config=recipe.views)
+            decoder = self._loader = NvjpegLoader(
+                images, views.crops_of, draw=views.boxes, crop=crop, **place
+            )
+            self.advice = lambda: waiting.advice_on_nvjpeg(decoder.lately(), usable)
         else:
-            ranks = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.world_size))
-            usable = max(1, cores() // ranks)
+            self.where = "decoded by workers"
             workers = _workers(recipe.train.workers, usable)
             loader = self._loader = FileLoader(
-                readable.images,
-                self._views.crops_of,
-                draw=self._views.boxes,
-                workers=workers,
-                max_unreadable_percent=recipe.data.max_unreadable_percent,
-                **place,
+                images, views.crops_of, draw=views.boxes, workers=workers, **place
             )
             self.advice = lambda: waiting.advice(loader.lately(), workers, usable)
 
@@ -115,7 +140,7 @@ class Feed:
 
     def write_quarantine(self, path: Path) -> None:
         """Write the images that could not be read so far, if there are any."""
-        met = self._loader.quarantine if isinstance(self._loader, FileLoader) else ()
+        met = () if isinstance(self._loader, PackedLoader) else self._loader.quarantine
         lines = {f"{bad.path}\t{bad.reason}\n": None for bad in (*self._bad, *met)}
         if lines:
             with runs.replacing(path) as temporary:

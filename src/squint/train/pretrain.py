@@ -25,7 +25,7 @@ from squint.runs import Run
 from squint.train import checkpoint, memory, optim
 from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
-from squint.train.feed import Feed, Readable, prepare
+from squint.train.feed import Feed, Readable, check_decode, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, Plan, fit
 from squint.train.online import online_knn
@@ -199,6 +199,7 @@ def _begin(recipe: Recipe, images: Images, readable: Readable, runtime: Runtime)
     """
     pick(recipe.train.views_path, runtime.device)  # says what is missing
     check_graphs(recipe, runtime)
+    check_decode(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe, images=len(readable.images))
     pieces = pieces_of(method, recipe, runtime)
@@ -229,7 +230,7 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             log = stack.enter_context(Log(run, screen, first_step=first_step, advice=feed.advice))
-            log.say(_banner(run, begun, first_step))
+            log.say(_banner(run, begun, first_step, feed.where))
         compiled = compile_encoders(method, recipe, runtime, pieces=begun.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")
@@ -345,7 +346,7 @@ def _device_name(runtime: Runtime) -> str:
     return str(runtime.device)
 
 
-def _banner(run: Run, begun: _Begun, first_step: int) -> str:
+def _banner(run: Run, begun: _Begun, first_step: int, where: str) -> str:
     """What a run is about to do, in a few lines."""
     recipe, runtime, plan = begun.recipe, begun.runtime, begun.plan
     weights = sum(p.numel() for p in begun.method.encoder.parameters())
@@ -353,7 +354,6 @@ def _banner(run: Run, begun: _Begun, first_step: int) -> str:
     ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
     negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
     parts = f" in pieces of {batch // begun.pieces}" if begun.pieces > 1 else ""
-    where = "in memory" if begun.readable.packed else "decoded by workers"
     unreadable = f", {bad} unreadable set aside" if bad else ""
     start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
     return (

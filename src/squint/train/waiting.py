@@ -32,3 +32,17 @@ def advice(lately: Lately | None, workers: int, cores: int) -> str:
             f"{workers + int(idle)}"
         )
     return f"{made} and all {cores} cores were in use, so {_PACK}"
+
+
+def advice_on_nvjpeg(lately: Lately | None, cores: int) -> str:
+    """As `advice`, of images that the GPU decodes.
+
+    Args:
+        lately: how fast they came; None if too little is known.
+        cores: that this rank may use.
+    """
+    made = f"nvJPEG made {lately.images_per_second:,.0f} per second" if lately else "nvJPEG is slow"
+    idle = cores - lately.cores if lately else 0.0
+    if idle >= 2:
+        return f"{made} while {idle:.1f} of {cores} cores were idle, so try --train.decode workers"
+    return f"{made}, so {_PACK}"
