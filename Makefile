@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow test-gpu lint bench docs clean
 
 demo: .venv/ready
 	$(BIN)/squint demo
@@ -17,6 +17,10 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# On a CUDA device. Without the checks of shapes: Triton can't compile functions that carry them.
+test-gpu: .venv/ready
+	$(BIN)/python -m pytest -m gpu -o addopts="-q --strict-markers"
 
 lint: .venv/ready
 	$(BIN)/pre-commit run --all-files

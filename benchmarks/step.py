@@ -7,7 +7,7 @@
 layout and number: forward and backward for what is trained, forward without a graph for what a
 target computes. `step` is everything a run does for a batch: order, pixels, views, method,
 backward, finite check, optimizer, target, log. A third case has ready-made views instead; --quick
-goes without it.
+goes without it. On a GPU a call is ten steps, so that the host runs ahead of it as in training.
 """
 
 import argparse
@@ -61,28 +61,30 @@ def compare(name: str, options: argparse.Namespace) -> Section:
         readable = prepare(open_source(options.data, channels=recipe.encoder.in_channels), recipe)
         batches = Feed(readable, recipe, runtime).batches(0)
         ready = next(batches)
-        whole = training_step(recipe, runtime, batches, folder / "whole")
+        steps = 10 if runtime.device.type == "cuda" else 1
+        whole = training_step(recipe, runtime, batches, folder / "whole", steps)
         images = recipe.train.batch_size
         cases = [
-            Case("bare", bare(recipe, runtime, ready), items=images),
-            Case("step", whole, items=images),
+            Case("bare", bare(recipe, runtime, ready, steps), items=steps * images),
+            Case("step", whole, items=steps * images),
         ]
         if not options.quick:
-            apart = training_step(recipe, runtime, itertools.repeat(ready), folder / "ready")
-            cases.insert(1, Case("step on ready-made views", apart, items=images))
+            again = itertools.repeat(ready)
+            apart = training_step(recipe, runtime, again, folder / "ready", steps)
+            cases.insert(1, Case("step on ready-made views", apart, items=steps * images))
         timings = side_by_side.measure(cases, seconds=options.seconds)
     title = f"{name}, batch {images}, {runtime.precision}, source images"
     return Section(title, timings, against="bare")
 
 
-def bare(recipe: Recipe, runtime: Runtime, batch: Batch) -> Callable[[], None]:
-    """The encoder's passes of one step of a method, on one batch of views."""
+def bare(recipe: Recipe, runtime: Runtime, batch: Batch, steps: int) -> Callable[[], None]:
+    """The encoder's passes of so many steps of a method, on one batch of views."""
     torch.manual_seed(0)
     method = methods.build(recipe)
     encoder = runtime.place(method).encoder.train()  # pyright: ignore
     trained, followed = passes(recipe, batch, runtime)
 
-    def run() -> None:
+    def passed() -> None:
         features: list[Tensor] = []
         with runtime.autocast():
             features += [encoder(images) for images in trained]
@@ -91,15 +93,19 @@ def bare(recipe: Recipe, runtime: Runtime, batch: Batch) -> Callable[[], None]:
                     encoder(images)
         torch.stack([f.float().square().mean() for f in features]).sum().backward()
         encoder.zero_grad(set_to_none=True)
+
+    def run() -> None:
+        for _ in range(steps):
+            passed()
         synchronise(runtime)
 
     return run
 
 
 def training_step(
-    recipe: Recipe, runtime: Runtime, batches: Iterator[Batch], out: Path
+    recipe: Recipe, runtime: Runtime, batches: Iterator[Batch], out: Path, steps: int
 ) -> Callable[[], None]:
-    """The training loop itself, a step at a time."""
+    """The training loop itself, so many steps at a time."""
     torch.manual_seed(0)
     method: Method = methods.build(recipe)
     runtime.place(method)
@@ -111,19 +117,17 @@ def training_step(
 
     def go() -> None:
         nonlocal done
-        stop = Stop()
-        stop.signal = 1  # after this step
         done = fit(
             method,
             optimizer,
-            batches,
+            itertools.islice(batches, steps),
             first_step=done,
             recipe=recipe.replace(train=config),
             plan=plan,
             runtime=runtime,
             log=log,
             events=Events(save=lambda step: None, online_knn=None),
-            stop=stop,
+            stop=Stop(),
         )
         synchronise(runtime)
 

@@ -325,7 +325,7 @@ class TrainConfig:
     decode: Literal["workers", "nvjpeg"] = "workers"
     """Who decodes files. nvjpeg: a CUDA device decodes JPEG files and cuts their crops, for
     machines with few cores per GPU; pixels differ a little from those of workers."""
-    views_path: Literal["auto", "native", "compiled", "reference"] = "auto"
+    views_path: Literal["auto", "native", "triton", "compiled", "reference"] = "auto"
     """Which code makes the views; all give the same. auto: the fastest that is there."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto is bfloat16 autocast where the device has it in hardware, else float32."""

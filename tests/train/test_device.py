@@ -76,8 +76,9 @@ def test_every_method_trains_as_on_the_cpu(tmp_path: Path, name: str) -> None:
     ]
     there, here = (dict(curve) for curve in curves)
     assert there.keys() == here.keys()
-    # the same weights and views to begin with; a bottleneck draws other noise there
-    assert there[1] == pytest.approx(here[1], rel=0.05 if name.startswith("c-") else 1e-3)
+    # the same weights and views to begin with; noise and shuffles are drawn differently there
+    drawn = name.startswith("c-") or name in ("moco-v1", "moco-v2")
+    assert there[1] == pytest.approx(here[1], rel=0.05 if drawn else 5e-3)
     assert torch.tensor(list(there.values())).isfinite().all()
 
 

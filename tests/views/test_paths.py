@@ -1,7 +1,9 @@
 """Which path is taken, and what is said when one is not there."""
 
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 
 from squint import native, presets
 from squint.errors import RecipeError, RunError
-from squint.views import paths
+from squint.views import look_triton, paths
+from squint.views.cifar_recipes import solo_simclr_32
 from squint.views.paths import Compiled, PathName, pick
 from squint.views.recipes import ViewsConfig, simclr_32
 from squint.views.two_views import TwoViews
@@ -36,15 +39,16 @@ def test_without_kernels_the_reference_makes_the_views(monkeypatch: pytest.Monke
     assert first.shape == (2, 3, 32, 32)
 
 
-# torch 2.11 calls one of its own functions deprecated when its compiler is loaded
-@pytest.mark.filterwarnings("ignore:.*script_method.* is deprecated:DeprecationWarning")
 def test_a_gpu_never_gets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick("auto", CUDA).name in ("compiled", "reference")
+    assert pick("auto", CUDA).name in ("triton", "reference")
     assert pick("auto", torch.device("mps")).name == "reference"
     with pytest.raises(RunError, match="images are on cuda"):
         pick("native", CUDA)
     monkeypatch.setattr(paths, "find_spec", lambda name: None)
+    monkeypatch.setattr(look_triton, "find_spec", lambda name: None)
     assert pick("auto", CUDA).name == "reference"
+    with pytest.raises(RunError, match="triton can't be taken: the package triton is not"):
+        pick("triton", CUDA)
     with pytest.raises(RunError, match="needs Triton"):
         pick("compiled", CUDA)
 
@@ -109,9 +113,81 @@ def test_compiled_views_are_the_references() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+TRITON = """
+import torch
+from dataclasses import replace
+from squint import presets
+from squint.views import TwoViews
+torch.manual_seed(0)
+pixels, crops = (
+    torch.randint(0, 256, shape, dtype=torch.uint8) for shape in ((2, 3, 11, 7), (7, 2, 3, 36, 36))
+)
+for name in ("simclr", "c-byol", "moco-v1"):
+    config = presets.recipe(f"{name}@cifar").views
+    of_pixels, of_crops = (
+        [
+            TwoViews(replace(config, size=size), seed=4, path=path, memory_format=layout)
+            for path in ("triton", "reference")
+        ]
+        for size, layout in ((9, torch.contiguous_format), (36, torch.channels_last))
+    )
+    made = [views(pixels, torch.arange(50, 52), 1) for views in of_pixels]
+    made += [views.finish(crops, torch.arange(50, 57), 1) for views in of_crops]
+    for kernels, reference in (made[:2], made[2:]):
+        for ours, exact in zip(kernels, reference, strict=True):
+            assert ours.stride() == exact.stride()
+            torch.testing.assert_close(ours, exact, rtol=0, atol=2e-5)
+print("equal")
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.skipif(
+    torch.__version__ < "2.12", reason="the interpreter of its Triton takes no loop bounds"
+)
+def test_the_triton_kernels_equal_the_reference_in_triton_s_interpreter() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("cropped", [False, True])
+def test_kernels_that_fail_their_trial_are_replaced_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, cropped: bool
+) -> None:
+    monkeypatch.setattr(look_triton, "absent", lambda device: "")  # as on CUDA, where they fail
+    monkeypatch.setattr(paths, "_compile", lambda function: function)
+    name = "apply_look" if cropped else "apply"
+    monkeypatch.setattr(look_triton, name, lambda *arguments: 1 / 0)
+    views = TwoViews(solo_simclr_32(), seed=0, path="triton")
+    exact = TwoViews(solo_simclr_32(), seed=0, path="reference")
+    look_triton._trial.cache_clear()
+    with pytest.warns(UserWarning, match="do not run here .ZeroDivisionError") as told:
+        for _ in range(2):
+            if cropped:
+                crops = noise(6, 3, 32, 32).view(3, 2, 3, 32, 32)
+                made = (way.finish(crops, torch.arange(3), 0) for way in (views, exact))
+            else:
+                made = (way(noise(3, 3, 40, 40), torch.arange(3), 0) for way in (views, exact))
+            assert all(map(torch.equal, *made))
+    assert len(told) == 1
+    look_triton._trial.cache_clear()
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("path", ["reference", "compiled"])
-@pytest.mark.parametrize("method", ["simclr", "moco-v1", "moco-v3", "c-byol"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *((method, "triton") for method in ("simclr", "moco-v1", "moco-v3", "c-byol")),
+        ("c-byol", "reference"),
+        ("simclr", "compiled"),
+    ],
+)
 def test_views_on_the_device_are_those_of_the_cpu(method: str, path: PathName) -> None:
     pixels, rows = noise(37, 3, 48, 40), torch.arange(100, 137)
     config = presets.recipe(f"{method}@cifar").views

@@ -42,25 +42,14 @@ def _weights(pixel, centre, length, scale, bicubic):
 
 
 @triton.jit
-def _crops(
-    table, result, channels, size, tiles,
+def resized(
+    corner, image_width, height, width, size, i, j, bicubic,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    program = tl.program_id(0)
-    plane, tile = program // tiles, program % tiles
-    crop, channel = plane // channels, plane % channels
-    across = tl.cdiv(size, COLUMNS)
-    i = (tile // across) * ROWS + tl.arange(0, ROWS)
-    j = (tile % across) * COLUMNS + tl.arange(0, COLUMNS)
+    """Rows i and columns j of a window that is resized to `size`, in the source's grey levels.
 
-    row = table + crop.to(tl.int64) * 8
-    source = tl.load(row).to(tl.pointer_type(tl.uint8))
-    image_height, image_width = tl.load(row + 1), tl.load(row + 2)
-    top, left = tl.load(row + 3), tl.load(row + 4)
-    height, width = tl.load(row + 5).to(tl.int32), tl.load(row + 6).to(tl.int32)
-    bicubic = tl.load(row + 7).to(tl.int32)
-    corner = source + (channel * image_height + top) * image_width + left
-
+    `corner` points to the window's first pixel; `image_width` lies between one row and the next.
+    """
     reach = 1.0 + bicubic.to(tl.float32)
     scale_y, scale_x = height.to(tl.float32) / size, width.to(tl.float32) / size
     reach_y, reach_x = reach * tl.maximum(scale_y, 1.0), reach * tl.maximum(scale_x, 1.0)
@@ -89,7 +78,29 @@ def _crops(
             pixel = tl.load(corner + place, mask=inside, other=0)
             line += weight_x[None, :] * pixel.to(tl.float32)
         total += weight_y[:, None] * line
-    grey = total / (sum_y[:, None] * sum_x[None, :])
+    return total / (sum_y[:, None] * sum_x[None, :])
+
+
+@triton.jit
+def _crops(
+    table, result, channels, size, tiles,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    plane, tile = program // tiles, program % tiles
+    crop, channel = plane // channels, plane % channels
+    across = tl.cdiv(size, COLUMNS)
+    i = (tile // across) * ROWS + tl.arange(0, ROWS)
+    j = (tile % across) * COLUMNS + tl.arange(0, COLUMNS)
+
+    row = table + crop.to(tl.int64) * 8
+    source = tl.load(row).to(tl.pointer_type(tl.uint8))
+    image_height, image_width = tl.load(row + 1), tl.load(row + 2)
+    top, left = tl.load(row + 3), tl.load(row + 4)
+    height, width = tl.load(row + 5).to(tl.int32), tl.load(row + 6).to(tl.int32)
+    bicubic = tl.load(row + 7).to(tl.int32)
+    corner = source + (channel * image_height + top) * image_width + left
+    grey = resized(corner, image_width, height, width, size, i, j, bicubic, ROWS, COLUMNS)
     grey = tl.minimum(tl.maximum(grey, 0.0), 255.0)
     below = tl.floor(grey)
     odd = below - 2.0 * tl.floor(below * 0.5)

@@ -1,9 +1,9 @@
 """Which code makes the views: the one place that picks. All paths give the same views.
 
 `reference` is `apply`, in torch, and runs everywhere. `native` is compiled C for pixels in the
-CPU's memory. `compiled` is the reference through torch.compile, which pays on a GPU; on a CPU its
-first batch takes up to a minute, and later ones longer than the reference's. All are fed the same
-drawn parameters and tested to be equal.
+CPU's memory, `triton` the same for CUDA. `compiled` is the reference through torch.compile: its
+first batch takes half a minute, and on a CPU later ones take longer than the reference's. All are
+fed the same drawn parameters and tested to be equal.
 """
 
 import os
@@ -22,20 +22,20 @@ from squint import native
 from squint.errors import RunError
 from squint.shapes import Pixels
 from squint.views import apply as reference
-from squint.views import kernel
+from squint.views import kernel, look_triton
 from squint.views.draw import Look, Params
 from squint.views.normalise import normalise
 from squint.views.recipes import View, ViewsConfig
 
 Square = Float[Tensor, "n c s s"]
 
-PathName = Literal["auto", "native", "compiled", "reference"]
+PathName = Literal["auto", "native", "triton", "compiled", "reference"]
 
 
 class Path(NamedTuple):
     """Two functions from 8-bit pixels to normalised views."""
 
-    name: Literal["native", "compiled", "reference"]
+    name: Literal["native", "triton", "compiled", "reference"]
     why: str
     """The same in a few words, for people."""
     apply: Callable[[Pixels, Params, View, ViewsConfig, torch.memory_format], Square]
@@ -52,6 +52,8 @@ def pick(wanted: PathName, device: torch.device) -> Path:
         wanted = _fastest(device)
     if wanted == "native":
         return _native(device)
+    if wanted == "triton":
+        return _triton(device)
     if wanted == "compiled":
         return _compiled(device)
     absent = device.type == "cpu" and native.library() is None
@@ -108,11 +110,11 @@ class Compiled:
             return views
 
 
-def _fastest(device: torch.device) -> Literal["native", "compiled", "reference"]:
+def _fastest(device: torch.device) -> Literal["native", "triton", "reference"]:
     if device.type == "cpu" and native.library() is not None:
         return "native"
-    if device.type == "cuda" and not _missing_compiler(device):
-        return "compiled"
+    if device.type == "cuda" and not look_triton.absent(device):
+        return "triton"
     return "reference"
 
 
@@ -124,6 +126,37 @@ def _native(device: torch.device) -> Path:
         )
     native.demand()
     return Path("native", "native kernels", kernel.apply, kernel.apply_look)
+
+
+def _triton(device: torch.device) -> Path:
+    if why := look_triton.absent(device):
+        raise RunError(
+            f"train.views_path=triton can't be taken: {why}. Use train.views_path auto, or train "
+            "on a CUDA device with Triton installed."
+        )
+    return Path("triton", "Triton kernels", _apply_triton, _apply_look_triton)
+
+
+def _apply_triton(
+    pixels: Pixels,
+    params: Params,
+    view: View,
+    config: ViewsConfig,
+    memory_format: torch.memory_format,
+) -> Square:
+    suit = look_triton.suit(pixels, view, config, cropped=False)
+    return (look_triton.apply if suit else _compile(apply))(
+        pixels, params, view, config, memory_format
+    )
+
+
+def _apply_look_triton(
+    crops: Pixels, look: Look, view: View, config: ViewsConfig, memory_format: torch.memory_format
+) -> Square:
+    suit = look_triton.suit(crops, view, config, cropped=True)
+    return (look_triton.apply_look if suit else _compile(apply_look))(
+        crops, look, view, config, memory_format
+    )
 
 
 def _compiled(device: torch.device) -> Path:

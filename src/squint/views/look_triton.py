@@ -1,0 +1,129 @@
+"""Views on CUDA in one to four launches: crop, colours, and the two passes of the blur.
+
+For images of three channels. What each view of a recipe needs is compiled by itself, in seconds,
+and tried out on a few images before it is used.
+"""
+
+import os
+import warnings
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from squint.shapes import Pixels
+from squint.views import apply as reference
+from squint.views.draw import Look, Params, draw
+from squint.views.normalise import normalise, per_channel
+from squint.views.recipes import View, ViewsConfig
+
+Square = Float[Tensor, "n c s s"]
+
+
+def absent(device: torch.device) -> str:
+    """Why there are no kernels for this device, in a few words; empty if there are."""
+    if device.type != "cuda" and not _interpreted():
+        return f"the kernels run on CUDA, the images lie on {device}"
+    return "" if find_spec("triton") else "the package triton is not installed"
+
+
+def suit(images: Pixels, view: View, config: ViewsConfig, *, cropped: bool) -> bool:
+    """Whether the kernels make this view of these images, or of these crops."""
+    if images.shape[1] != 3 or absent(images.device):
+        return False
+    return _interpreted() or not _trial(images.device, view, config, cropped)
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def apply(
+    pixels: Pixels,
+    params: Params,
+    view: View,
+    config: ViewsConfig,
+    memory_format: torch.memory_format,
+) -> Square:
+    """One normalised view of each image, as `paths.apply`."""
+    from squint.views import look_triton_kernels as kernels
+
+    bicubic = view.crop.interpolation == "bicubic"
+    box, look = params
+    crops = kernels.crop(pixels.contiguous(), box, look.flip, config.size, bicubic=bicubic)
+    return _rest(crops, look, view, config, memory_format, flip=False)
+
+
+def apply_look(
+    crops: Pixels, look: Look, view: View, config: ViewsConfig, memory_format: torch.memory_format
+) -> Square:
+    """`apply` after the crop, as `paths.apply_look`."""
+    if crops.stride()[2:] != (crops.shape[3], 1):
+        crops = crops.contiguous()
+    return _rest(crops, look, view, config, memory_format, flip=True)
+
+
+def _rest(
+    crops: Tensor,
+    look: Look,
+    view: View,
+    config: ViewsConfig,
+    memory_format: torch.memory_format,
+    *,
+    flip: bool,
+) -> Tensor:
+    from squint.views import look_triton_kernels as kernels
+
+    jitter, some = view.jitter, view.jitter.probability > 0
+    flags = kernels.Flags(
+        GRAY_FIRST=view.gray > 0 and view.gray_before_jitter,
+        GRAY_LAST=view.gray > 0 and not view.gray_before_jitter,
+        BRIGHTNESS=some and jitter.brightness > 0,
+        CONTRAST=some and jitter.contrast > 0,
+        SATURATION=some and jitter.saturation > 0,
+        HUE=some and jitter.hue > 0,
+        ADD=jitter.form == "byol",
+        TENSORFLOW=jitter.form != "torchvision",
+    )
+    mean, std = zip(*per_channel(config, 3), strict=True)
+    finish = kernels.Finish(view.solarize > 0, (*mean, *std))
+    views = torch.empty(crops.shape, device=crops.device, memory_format=memory_format)
+    if view.blur.probability == 0:
+        kernels.colour(crops, look, views, flags, finish, flip=flip)
+        return views
+    sharp = torch.empty(crops.shape, device=crops.device)
+    kernels.colour(crops, look, sharp, flags, None, flip=flip)
+    radius, reflect = reference.blur_radius(config.size), view.blur.padding == "reflect"
+    kernels.blurred(sharp, look, views, finish, radius=radius, reflect=reflect)
+    return views
+
+
+@cache
+def _trial(device: torch.device, view: View, config: ViewsConfig, cropped: bool) -> str:
+    """Compile and run a view's kernels on a few images; what went wrong, said once, or nothing."""
+    size = config.size
+    pixels = torch.arange(8 * 3 * size * size).mul(7919).remainder(256).to(torch.uint8)
+    pixels = pixels.view(8, 3, size, size)
+    rows = torch.arange(8)
+    params = draw(view, rows, seed=0, epoch=0, view_number=0, height=size, width=size)
+    try:
+        there, drawn = pixels.to(device), params.to(device)
+        if cropped:
+            views = apply_look(there, drawn.look, view, config, torch.channels_last)
+            expected = reference.apply_look(pixels / 255, params.look, view)
+        else:
+            views = apply(there, drawn, view, config, torch.channels_last)
+            expected = reference.apply(pixels / 255, params, view, size)
+        far = (views.cpu() - normalise(expected, config)).abs().mean().item()
+        reason = "" if far < 1e-3 else f"they give views {far:.1g} from torch's"
+    except Exception as error:  # whatever the compiler or the driver does not like
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    if reason:
+        warnings.warn(
+            f"the Triton kernels of the views do not run here ({reason}); torch.compile makes the "
+            "code instead, which takes half a minute and gives the same views.",
+            stacklevel=2,
+        )
+    return reason

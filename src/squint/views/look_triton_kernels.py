@@ -1,0 +1,399 @@
+"""Triton kernels of views; imported only where they run.
+
+`colour` has a program per image, so that the operations of its jitter happen in its own order and
+no others do; the mean that contrast stretches about takes a pass of its own. `blurred` is two
+passes, along rows and along columns, of which the second also finishes the views.
+"""
+
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from squint.views.crop_triton_kernels import COLUMNS, ROWS, resized
+from squint.views.draw import Box, Look
+
+PIXELS = 1024
+"""Pixels that a program holds at once."""
+
+
+class Flags(NamedTuple):
+    """What a recipe's colours may need; each combination is compiled by itself."""
+
+    GRAY_FIRST: bool
+    GRAY_LAST: bool
+    BRIGHTNESS: bool
+    CONTRAST: bool
+    SATURATION: bool
+    HUE: bool
+    ADD: bool
+    """Brightness is added, not multiplied by."""
+    TENSORFLOW: bool
+    """Contrast is per channel, saturation that of HSV."""
+
+
+class Finish(NamedTuple):
+    """The end of every view."""
+
+    solarize: bool
+    scale: tuple[float, float, float, float, float, float]
+    """Mean of each channel, then the standard deviations."""
+
+
+def crop(pixels: Tensor, box: Box, flip: Tensor, size: int, *, bicubic: bool) -> Tensor:
+    """A box of each image, resized and flipped: (n, 3, size, size) float32 in 0..1."""
+    n, channels, height, width = pixels.shape
+    crops = torch.empty(n, channels, size, size, device=pixels.device)
+    tiles = triton.cdiv(size, ROWS) * triton.cdiv(size, COLUMNS)
+    _crop[(n * channels * tiles,)](
+        pixels, *(side.contiguous() for side in box), flip, crops, channels, height, width, size,
+        tiles, int(bicubic),
+        ROWS=ROWS, COLUMNS=COLUMNS,
+    )  # fmt: skip
+    return crops
+
+
+def colour(
+    images: Tensor, look: Look, out: Tensor, flags: Flags, finish: Finish | None, *, flip: bool
+) -> None:
+    """Flip, jitter and grey of (n, 3, s, s) images into `out`, of any strides.
+
+    Args:
+        images: float32 in 0..1, or uint8; rows contiguous.
+        look: What happens to each.
+        out: float32, in 0..1 or, with `finish`, finished.
+        flags: What the recipe may need.
+        finish: The end of the views, if nothing comes in between.
+        flip: Whether to flip as `look` says.
+    """
+    size = images.shape[-1]
+    _colour[(len(images),)](
+        images, *_strides(images)[:2], look.flip, look.jitter, look.brightness, look.contrast,
+        look.saturation, look.hue, look.order, look.gray, look.solarize, out, *_strides(out),
+        *(finish.scale if finish else (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)), size,
+        **flags._asdict(), BYTES=images.dtype == torch.uint8, FLIP=flip,
+        FINISH=finish is not None, SOLARIZE=finish is not None and finish.solarize, PIXELS=PIXELS,
+    )  # fmt: skip
+
+
+def blurred(
+    images: Tensor, look: Look, out: Tensor, finish: Finish, *, radius: int, reflect: bool
+) -> None:
+    """Blur of (n, 3, s, s) float32 images where `look` says so, and the end of all of them."""
+    size = images.shape[-1]
+    tiles = triton.cdiv(size * size, PIXELS)
+    grid = (3 * len(images) * tiles,)
+    across = torch.empty_like(images)
+    _blur_across[grid](
+        images, look.blur, look.sigma, across, size, tiles, radius, REFLECT=reflect, PIXELS=PIXELS
+    )
+    _blur_down[grid](
+        images, across, look.blur, look.sigma, look.solarize, out, *_strides(out), *finish.scale,
+        size, tiles, radius, REFLECT=reflect, SOLARIZE=finish.solarize, PIXELS=PIXELS,
+    )  # fmt: skip
+
+
+def _strides(images: Tensor) -> tuple[int, ...]:
+    return images.stride()
+
+
+@triton.jit(do_not_specialize=["bicubic"])
+def _crop(
+    pixels, top, left, height, width, flip, crops, channels, image_height, image_width, size,
+    tiles, bicubic,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    plane, tile = program // tiles, program % tiles
+    image = plane // channels
+    across = tl.cdiv(size, COLUMNS)
+    i = (tile // across) * ROWS + tl.arange(0, ROWS)
+    j = (tile % across) * COLUMNS + tl.arange(0, COLUMNS)
+    y, x = tl.load(top + image), tl.load(left + image)
+    corner = pixels + (plane.to(tl.int64) * image_height + y) * image_width + x
+    h, w = tl.load(height + image).to(tl.int32), tl.load(width + image).to(tl.int32)
+    wanted = tl.where(tl.load(flip + image) != 0, size - 1 - j, j)
+    grey = resized(corner, image_width, h, w, size, i, wanted, bicubic, ROWS, COLUMNS)
+    at = (plane.to(tl.int64) * size + i[:, None]) * size + j[None, :]
+    inside = (i < size)[:, None] & (j < size)[None, :]
+    tl.store(crops + at, _clip(grey / 255.0), mask=inside)
+
+
+@triton.jit
+def _clip(x):
+    return tl.minimum(tl.maximum(x, 0.0), 1.0)
+
+
+@triton.jit
+def _towards(start, end, share):
+    return start + share * (end - start)
+
+
+@triton.jit
+def _luma(r, g, b):
+    return 0.2989 * r + 0.587 * g + 0.114 * b
+
+
+@triton.jit
+def _below(angle):
+    """Share of its chroma by which a channel lies below V: see `color.hue`."""
+    sixths = (angle - tl.floor(angle)) * 6.0
+    return _clip(2.0 - tl.abs(sixths - 2.0))
+
+
+@triton.jit
+def _turned(r, g, b, turns):
+    value = tl.maximum(tl.maximum(r, g), b)
+    chroma = value - tl.minimum(tl.minimum(r, g), b)
+    divisor = tl.maximum(chroma, 1e-12)
+    behind = tl.where(value == g, (b - r) / divisor + 2.0, (r - g) / divisor + 4.0)
+    sixths = tl.where(value == r, (g - b) / divisor, behind)
+    angle = sixths / 6.0 + turns + 2.0
+    r = _clip(value - chroma * _below(angle + 5.0 / 6.0))
+    g = _clip(value - chroma * _below(angle + 0.5))
+    b = _clip(value - chroma * _below(angle + 1.0 / 6.0))
+    return r, g, b
+
+
+@triton.jit
+def _saturated(r, g, b, factor, TENSORFLOW: tl.constexpr):
+    if TENSORFLOW:
+        origin = tl.maximum(tl.maximum(r, g), b)
+        chroma = origin - tl.minimum(tl.minimum(r, g), b)
+        factor = tl.minimum(tl.maximum(factor, 0.0), origin / tl.maximum(chroma, 1e-12))
+    else:
+        origin = _luma(r, g, b)
+    r = _clip(_towards(origin, r, factor))
+    g = _clip(_towards(origin, g, factor))
+    b = _clip(_towards(origin, b, factor))
+    return r, g, b
+
+
+@triton.jit
+def _operate(
+    operation, r, g, b, brightness, contrast, saturation, hue, mean_r, mean_g, mean_b,
+    BRIGHTNESS: tl.constexpr, CONTRAST: tl.constexpr, SATURATION: tl.constexpr,
+    HUE: tl.constexpr, ADD: tl.constexpr, TENSORFLOW: tl.constexpr,
+):  # fmt: skip
+    """One of the four operations; one that the recipe has not does nothing."""
+    if BRIGHTNESS:
+        if operation == 0:
+            if ADD:
+                r, g, b = _clip(r + brightness), _clip(g + brightness), _clip(b + brightness)
+            else:
+                r, g, b = _clip(r * brightness), _clip(g * brightness), _clip(b * brightness)
+    if CONTRAST:
+        if operation == 1:
+            r = _clip(_towards(mean_r, r, contrast))
+            g = _clip(_towards(mean_g, g, contrast))
+            b = _clip(_towards(mean_b, b, contrast))
+    if SATURATION:
+        if operation == 2:
+            r, g, b = _saturated(r, g, b, saturation, TENSORFLOW)
+    if HUE:
+        if operation == 3:
+            r, g, b = _turned(r, g, b, hue)
+    return r, g, b
+
+
+@triton.jit
+def _load(image, down, p, size, flip, gray, BYTES: tl.constexpr, GRAY_FIRST: tl.constexpr):
+    """Pixels number p of an image, flipped and, if that comes first, without colour."""
+    y, x = p // size, p % size
+    place = y * size + tl.where(flip, size - 1 - x, x)
+    inside = p < size * size
+    r = tl.load(image + place, mask=inside, other=0).to(tl.float32)
+    g = tl.load(image + down + place, mask=inside, other=0).to(tl.float32)
+    b = tl.load(image + 2 * down + place, mask=inside, other=0).to(tl.float32)
+    if BYTES:
+        r, g, b = r / 255.0, g / 255.0, b / 255.0
+    if GRAY_FIRST:
+        luma = _luma(r, g, b)
+        r, g, b = tl.where(gray, luma, r), tl.where(gray, luma, g), tl.where(gray, luma, b)
+    return r, g, b
+
+
+@triton.jit
+def _finished(x, solarize, mean, std, SOLARIZE: tl.constexpr):
+    if SOLARIZE:
+        x = tl.where(solarize & (x >= 0.5), 1.0 - x, x)
+    return (x - mean) / std
+
+
+@triton.jit
+def _colour(
+    images, image_stride, channel_stride, flips, jitters, brightnesses, contrasts, saturations,
+    hues, order, grays, solarizes, out, out_n, out_c, out_y, out_x,
+    mean_r, mean_g, mean_b, std_r, std_g, std_b, size,
+    GRAY_FIRST: tl.constexpr, GRAY_LAST: tl.constexpr, BRIGHTNESS: tl.constexpr,
+    CONTRAST: tl.constexpr, SATURATION: tl.constexpr, HUE: tl.constexpr, ADD: tl.constexpr,
+    TENSORFLOW: tl.constexpr, BYTES: tl.constexpr, FLIP: tl.constexpr, FINISH: tl.constexpr,
+    SOLARIZE: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64)
+    image, place = images + n * image_stride, out + n * out_n
+    jitter, gray = tl.load(jitters + n) != 0, tl.load(grays + n) != 0
+    solarize = tl.load(solarizes + n) != 0
+    flip = (tl.load(flips + n) != 0) & FLIP
+    brightness, contrast = tl.load(brightnesses + n), tl.load(contrasts + n)
+    saturation, hue = tl.load(saturations + n), tl.load(hues + n)
+    first, second = tl.load(order + 4 * n).to(tl.int32), tl.load(order + 4 * n + 1).to(tl.int32)
+    third, last = tl.load(order + 4 * n + 2).to(tl.int32), tl.load(order + 4 * n + 3).to(tl.int32)
+    first, second = tl.where(jitter, first, 4), tl.where(jitter, second, 4)  # 4: none
+    third, last = tl.where(jitter, third, 4), tl.where(jitter, last, 4)
+
+    about_r, about_g, about_b = contrast * 0.0, contrast * 0.0, contrast * 0.0
+    if CONTRAST:
+        if jitter:
+            # up to contrast; what comes later has, for this pass, no number
+            second_now = tl.where(first == 1, 4, second)
+            third_now = tl.where((first == 1) | (second == 1), 4, third)
+            last_now = tl.where(last == 1, last, 4)
+            sum_r, sum_g, sum_b = (
+                tl.zeros((PIXELS,), tl.float32),
+                tl.zeros((PIXELS,), tl.float32),
+                tl.zeros((PIXELS,), tl.float32),
+            )
+            for start in range(0, size * size, PIXELS):
+                p = start + tl.arange(0, PIXELS)
+                r, g, b = _load(image, channel_stride, p, size, flip, gray, BYTES, GRAY_FIRST)
+                for turn in tl.static_range(4):
+                    now = first
+                    if turn == 1:
+                        now = second_now
+                    if turn == 2:
+                        now = third_now
+                    if turn == 3:
+                        now = last_now
+                    r, g, b = _operate(
+                        now, r, g, b, brightness, contrast, saturation, hue, 0.0, 0.0, 0.0,
+                        BRIGHTNESS, False, SATURATION, HUE, ADD, TENSORFLOW,
+                    )  # fmt: skip
+                inside = p < size * size
+                if TENSORFLOW:
+                    sum_r += tl.where(inside, r, 0.0)
+                    sum_g += tl.where(inside, g, 0.0)
+                    sum_b += tl.where(inside, b, 0.0)
+                else:
+                    sum_r += tl.where(inside, _luma(r, g, b), 0.0)
+            pixels = size * size
+            about_r = tl.sum(sum_r, 0) / pixels
+            if TENSORFLOW:
+                about_g, about_b = tl.sum(sum_g, 0) / pixels, tl.sum(sum_b, 0) / pixels
+            else:
+                about_g, about_b = about_r, about_r
+
+    for start in range(0, size * size, PIXELS):
+        p = start + tl.arange(0, PIXELS)
+        r, g, b = _load(image, channel_stride, p, size, flip, gray, BYTES, GRAY_FIRST)
+        for turn in tl.static_range(4):
+            now = first
+            if turn == 1:
+                now = second
+            if turn == 2:
+                now = third
+            if turn == 3:
+                now = last
+            r, g, b = _operate(
+                now, r, g, b, brightness, contrast, saturation, hue, about_r, about_g, about_b,
+                BRIGHTNESS, CONTRAST, SATURATION, HUE, ADD, TENSORFLOW,
+            )  # fmt: skip
+        if GRAY_LAST:
+            luma = _luma(r, g, b)
+            r, g, b = tl.where(gray, luma, r), tl.where(gray, luma, g), tl.where(gray, luma, b)
+        if FINISH:
+            r = _finished(r, solarize, mean_r, std_r, SOLARIZE)
+            g = _finished(g, solarize, mean_g, std_g, SOLARIZE)
+            b = _finished(b, solarize, mean_b, std_b, SOLARIZE)
+        inside = p < size * size
+        at = place + (p // size) * out_y + (p % size) * out_x
+        tl.store(at, r, mask=inside)
+        tl.store(at + out_c, g, mask=inside)
+        tl.store(at + 2 * out_c, b, mask=inside)
+
+
+@triton.jit
+def _weight(distance, sigma):
+    share = distance / sigma
+    return tl.exp(-0.5 * share * share)
+
+
+@triton.jit
+def _weights_together(sigma, radius):
+    total = 0.0
+    for tap in range(2 * radius + 1):
+        total += _weight((tap - radius).to(tl.float32), sigma)
+    return total
+
+
+@triton.jit
+def _mirrored(place, size):
+    """A place beyond an edge, seen in the edge's pixel as in a mirror."""
+    place = tl.abs(place)
+    return tl.where(place >= size, 2 * size - 2 - place, place)
+
+
+@triton.jit
+def _blur_across(
+    images, blurs, sigmas, across, size, tiles, radius,
+    REFLECT: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    plane, tile = (program // tiles).to(tl.int64), program % tiles
+    if tl.load(blurs + plane // 3) != 0:
+        sigma = tl.load(sigmas + plane // 3)
+        source = images + plane * size * size
+        p = tile * PIXELS + tl.arange(0, PIXELS)
+        inside = p < size * size
+        y, x = p // size, p % size
+        total = _weights_together(sigma, radius)
+        mix = tl.zeros((PIXELS,), tl.float32)
+        for tap in range(2 * radius + 1):
+            at = x + tap - radius
+            there = inside
+            if REFLECT:
+                at = _mirrored(at, size)
+            else:
+                there = inside & (at >= 0) & (at < size)
+            pixel = tl.load(source + y * size + at, mask=there, other=0.0)
+            mix += _weight((tap - radius).to(tl.float32), sigma) / total * pixel
+        tl.store(across + plane * size * size + p, mix, mask=inside)
+
+
+@triton.jit
+def _blur_down(
+    images, across, blurs, sigmas, solarizes, out, out_n, out_c, out_y, out_x,
+    mean_r, mean_g, mean_b, std_r, std_g, std_b, size, tiles, radius,
+    REFLECT: tl.constexpr, SOLARIZE: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    plane, tile = (program // tiles).to(tl.int64), program % tiles
+    n, channel = plane // 3, plane % 3
+    p = tile * PIXELS + tl.arange(0, PIXELS)
+    inside = p < size * size
+    y, x = p // size, p % size
+    if tl.load(blurs + n) != 0:
+        sigma = tl.load(sigmas + n)
+        source = across + plane * size * size
+        total = _weights_together(sigma, radius)
+        mix = tl.zeros((PIXELS,), tl.float32)
+        for tap in range(2 * radius + 1):
+            at = y + tap - radius
+            there = inside
+            if REFLECT:
+                at = _mirrored(at, size)
+            else:
+                there = inside & (at >= 0) & (at < size)
+            pixel = tl.load(source + at * size + x, mask=there, other=0.0)
+            mix += _weight((tap - radius).to(tl.float32), sigma) / total * pixel
+        view = _clip(mix)
+    else:
+        view = tl.load(images + plane * size * size + p, mask=inside, other=0.0)
+    mean = tl.where(channel == 0, mean_r, tl.where(channel == 1, mean_g, mean_b))
+    std = tl.where(channel == 0, std_r, tl.where(channel == 1, std_g, std_b))
+    view = _finished(view, tl.load(solarizes + n) != 0, mean, std, SOLARIZE)
+    tl.store(out + n * out_n + channel * out_c + y * out_y + x * out_x, view, mask=inside)
