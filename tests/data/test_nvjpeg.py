@@ -240,6 +240,7 @@ def test_a_process_ends_although_nobody_closed_its_loader() -> None:
         "import signal, threading, time\n"
         "from squint.data import ahead\n"
         "ahead._PATIENCE_S = 0.2\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells switch it off
         "def numbers():\n"
         "    yield 0\n"
         "    time.sleep(3600)\n"
