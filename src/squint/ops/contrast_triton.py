@@ -30,7 +30,7 @@ def missing(anchors: Tensor) -> str:
         return f"its kernels are for float32 codes of up to {MOST_DIMENSIONS} dimensions"
     if find_spec("triton") is None:
         return "the package triton is not installed"
-    return "" if interpreted else _trial(anchors.device)
+    return "" if interpreted else _trial(anchors.device, anchors.shape[1])[1]
 
 
 def contrast(
@@ -42,7 +42,9 @@ def contrast(
     temperature: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """As `contrast_dense.contrast`, for codes of which `missing` has nothing to say."""
-    return _Contrast.apply(anchors.contiguous(), partners, keys.contiguous(), own, temperature)
+    blocks = _blocks(anchors)
+    contiguous = anchors.contiguous(), partners, keys.contiguous()
+    return _Contrast.apply(*contiguous, own, temperature, blocks)
 
 
 class _Contrast(torch.autograd.Function):
@@ -54,14 +56,15 @@ class _Contrast(torch.autograd.Function):
         keys: Tensor,
         own: tuple[int, ...],
         temperature: float,
+        blocks: Any,
     ) -> tuple[Tensor, Tensor]:
         from squint.ops import contrast_triton_kernels as kernels
 
         scale = 1 / (temperature * math.log(2))  # logits in bits
-        total, top = kernels.sums(anchors, keys, own, scale)  # (n,) each, of the negatives
+        total, top = kernels.sums(anchors, keys, own, scale, blocks)  # (n,) each, of the negatives
         partner = (anchors * partners).sum(dim=1) * scale  # (n,)
         ctx.save_for_backward(anchors, partners, keys, partner, total)
-        ctx.settings = own, temperature, scale
+        ctx.settings = own, temperature, scale, blocks
         top1 = share(partner > top)
         ctx.mark_non_differentiable(top1)
         return nats(partner, total).mean(), top1
@@ -72,29 +75,50 @@ class _Contrast(torch.autograd.Function):
         from squint.ops import contrast_triton_kernels as kernels
 
         anchors, partners, keys, partner, total = ctx.saved_tensors
-        own, temperature, scale = ctx.settings
+        own, temperature, scale, blocks = ctx.settings
+        inputs = anchors, keys
         every = torch.logaddexp2(total, partner)
         weight = grad_outputs[0] / (temperature * len(anchors))
         pull = (torch.exp2(total - every) * weight)[:, None]  # (n, 1)
-        by_anchors = kernels.by_anchors(anchors, keys, every, own, scale) * weight - pull * partners
+        by_anchors = kernels.by_anchors(*inputs, every, own, scale, blocks) * weight
+        by_anchors -= pull * partners
         by_keys = None
         if ctx.needs_input_grad[2]:
-            by_keys = kernels.by_keys(anchors, keys, every, own, scale) * weight
-        return by_anchors, -pull * anchors, by_keys, None, None
+            by_keys = kernels.by_keys(*inputs, every, own, scale, blocks) * weight
+        return by_anchors, -pull * anchors, by_keys, None, None, None
+
+
+def _blocks(anchors: Tensor) -> Any:
+    from squint.ops import contrast_triton_kernels as kernels
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return kernels.CHOICE[0]
+    return _trial(anchors.device, anchors.shape[1])[0]
 
 
 @cache
-def _trial(device: torch.device) -> str:
-    """Compile and run the kernels once on a few codes; what went wrong, said once, or nothing."""
-    codes = torch.zeros(16, 16, device=device, requires_grad=True)
-    try:
-        torch.autograd.grad(contrast(codes, codes, codes, (0,), temperature=1.0)[0], codes)
-    except Exception as error:  # whatever the compiler or the driver does not like
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        warnings.warn(
-            f"the Triton kernels of the contrastive loss do not run here ({reason}); the loss is "
-            "computed by torch instead, to the same numbers.",
-            stacklevel=2,
-        )
-        return reason
-    return ""
+def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
+    """The first blocks that fit on the chip, or None and what went wrong, said once.
+
+    Compiles and runs the kernels on a few codes.
+    """
+    from squint.ops import contrast_triton_kernels as kernels
+
+    codes = torch.zeros(16, dimensions, device=device, requires_grad=True)
+    reason = ""
+    for blocks in kernels.CHOICE:
+        try:
+            nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
+            torch.autograd.grad(nats, codes)
+        except Exception as error:  # whatever the compiler or the driver does not like
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            if type(error).__name__ != "OutOfResources":
+                break
+        else:
+            return blocks, ""
+    warnings.warn(
+        f"the Triton kernels of the contrastive loss do not run here ({reason}); the loss is "
+        "computed by torch instead, to the same numbers.",
+        stacklevel=2,
+    )
+    return None, reason

@@ -6,46 +6,95 @@ over all others. Columns first, first + 1, ... of up to two `own` diagonals are 
 
 # pyright: basic, reportCallIssue=false
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, COLUMNS = 64, 64
-"""Anchors and keys in a block; tl.dot wants at least 16 of each."""
+
+class Blocks(NamedTuple):
+    """What lies on the chip at once."""
+
+    rows: int
+    """Anchors of a block; tl.dot wants at least 16."""
+    columns: int
+    """Keys of a block, likewise."""
+    stages: int
+    """Blocks that are on their way."""
+
+
+CHOICE = (
+    Blocks(64, 64, 3),
+    Blocks(64, 64, 1),
+    Blocks(64, 32, 2),
+    Blocks(32, 32, 2),
+    Blocks(32, 32, 1),
+    Blocks(16, 16, 1),
+)
+"""The fastest first. An H100 has room for the first with codes of 128 dimensions, and for the third
+with 256; others have less."""
 NOWHERE = -(2**30)
 """First column of a diagonal that is not there."""
 
 
+def width(dimensions: int) -> int:
+    """Numbers of a code as it lies on the chip."""
+    return max(16, triton.next_power_of_2(dimensions))
+
+
 def sums(
-    anchors: Tensor, keys: Tensor, own: tuple[int, ...], scale: float
+    anchors: Tensor, keys: Tensor, own: tuple[int, ...], scale: float, blocks: Blocks
 ) -> tuple[Tensor, Tensor]:
     """Base-2 logarithm of each anchor's sum over its negatives, and its largest negative."""
     total, top = anchors.new_empty(len(anchors)), anchors.new_empty(len(anchors))
-    _sums[(triton.cdiv(len(anchors), ROWS),)](
-        anchors, keys, total, top, *_sizes(anchors, keys, own), scale, **_blocks(anchors)
+    _sums[(triton.cdiv(len(anchors), blocks.rows),)](
+        anchors, keys, total, top, *_sizes(anchors, keys, own), scale, **_shape(anchors, blocks)
     )
     return total, top
 
 
 def by_anchors(
-    anchors: Tensor, keys: Tensor, every: Tensor, own: tuple[int, ...], scale: float
+    anchors: Tensor,
+    keys: Tensor,
+    every: Tensor,
+    own: tuple[int, ...],
+    scale: float,
+    blocks: Blocks,
 ) -> Tensor:
     """Keys weighted by their probability, per anchor; `every` is the sum over all candidates."""
     gradient = torch.empty_like(anchors)
-    _by_anchors[(triton.cdiv(len(anchors), ROWS),)](
-        anchors, keys, every, gradient, *_sizes(anchors, keys, own), scale, **_blocks(anchors)
+    _by_anchors[(triton.cdiv(len(anchors), blocks.rows),)](
+        anchors,
+        keys,
+        every,
+        gradient,
+        *_sizes(anchors, keys, own),
+        scale,
+        **_shape(anchors, blocks),
     )
     return gradient
 
 
 def by_keys(
-    anchors: Tensor, keys: Tensor, every: Tensor, own: tuple[int, ...], scale: float
+    anchors: Tensor,
+    keys: Tensor,
+    every: Tensor,
+    own: tuple[int, ...],
+    scale: float,
+    blocks: Blocks,
 ) -> Tensor:
     """Anchors weighted by the probability they give a key, per key."""
     gradient = torch.empty_like(keys)
-    _by_keys[(triton.cdiv(len(keys), COLUMNS),)](
-        anchors, keys, every, gradient, *_sizes(anchors, keys, own), scale, **_blocks(anchors)
+    _by_keys[(triton.cdiv(len(keys), blocks.columns),)](
+        anchors,
+        keys,
+        every,
+        gradient,
+        *_sizes(anchors, keys, own),
+        scale,
+        **_shape(anchors, blocks),
     )
     return gradient
 
@@ -55,9 +104,13 @@ def _sizes(anchors: Tensor, keys: Tensor, own: tuple[int, ...]) -> tuple[int, ..
     return len(anchors), len(keys), anchors.shape[1], first, second
 
 
-def _blocks(anchors: Tensor) -> dict[str, int]:
-    width = max(16, triton.next_power_of_2(anchors.shape[1]))
-    return {"ROWS": ROWS, "COLUMNS": COLUMNS, "WIDTH": width}
+def _shape(anchors: Tensor, blocks: Blocks) -> dict[str, int]:
+    return {
+        "ROWS": blocks.rows,
+        "COLUMNS": blocks.columns,
+        "WIDTH": width(anchors.shape[1]),
+        "num_stages": blocks.stages,
+    }
 
 
 @triton.jit
