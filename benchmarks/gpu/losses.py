@@ -45,11 +45,11 @@ def main() -> None:
     if options.device == "cpu":
         options.largest = min(options.largest, 1024)
     end = time.monotonic() + 60 * options.minutes
-    sections: list[Section] = []
     for n in (256, 1024, 4096, 16384, 65536):
         if options.smallest <= n <= options.largest and time.monotonic() < end:
-            sections.append(compare(n, options.dimensions, options.device, options.seconds / 4))
-    side_by_side.report("gpu_losses", sections, options)
+            section = compare(n, options.dimensions, options.device, options.seconds / 4)
+            side_by_side.report("gpu_losses", [section], options)
+            options.keep = True  # each table is written when it is there
 
 
 def compare(n: int, d: int, device: str, seconds: float) -> Section:

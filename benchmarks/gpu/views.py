@@ -35,9 +35,11 @@ def main() -> None:
     require(options)
     if options.device == "cpu":
         options.paths, options.seconds = "reference", 1.0
-    sections = [compare(f"{name}@cifar", options, files=False) for name in ("simclr", "byol")]
-    sections += [compare(f"{name}@folder", options, files=True) for name in ("simclr", "byol")]
-    side_by_side.report("gpu_views", sections, options)
+    for setting, files in (("cifar", False), ("folder", True)):
+        for name in ("simclr", "byol"):
+            section = compare(f"{name}@{setting}", options, files=files)
+            side_by_side.report("gpu_views", [section], options)
+            options.keep = True  # each table is written when it is there
 
 
 def compare(name: str, options: argparse.Namespace, *, files: bool) -> Section:

@@ -1,8 +1,9 @@
-"""Which device computes, and in which precision it multiplies fastest."""
+"""Which device computes, in which precision, and how tensors get there."""
 
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from squint.errors import RecipeError, RunError
 
@@ -39,6 +40,16 @@ def choose_device(name: str, *, local_rank: int = 0, mps: bool = True) -> torch.
             "Use --device auto or --device cpu."
         )
     return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without the host waiting for what the device still has to do.
+
+    A plain `.to` of what lies on the CPU, or `torch.tensor(..., device=...)`, would wait for CUDA.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:

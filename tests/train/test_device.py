@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import squint
+from device import no_waiting
 from squint import methods
 from squint.data import open_source
 from squint.methods import Method, Step
@@ -52,11 +53,8 @@ def test_the_host_never_waits_in_a_step(tmp_path: Path, name: str) -> None:
             )
 
         train(0, 3)  # kernels are tried out and compiled, constants sent
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with no_waiting():
             assert train(3, 6) == 6
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from squint import methods, native
@@ -44,6 +45,22 @@ class Blind(health.Watch):
         pass
 
 
+def note_what_is_sent(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    """Notes tensors made out of numbers of the host for a device, which would be waited for.
+
+    `torch.full` fills on the device; `squint.device.send` sends and goes on.
+    """
+    for name in ("tensor", "as_tensor", "asarray", "from_numpy"):
+        make = getattr(torch, name)
+
+        def noting(*args: Any, make: Any = make, name: str = name, **kwargs: Any) -> torch.Tensor:
+            if isinstance(kwargs.get("device"), torch.device):  # "cpu", a string, stays here
+                found.append(f"torch.{name}(..., device=...)")
+            return make(*args, **kwargs)
+
+        monkeypatch.setattr(torch, name, noting)
+
+
 @pytest.mark.parametrize("name", ["simclr", "moco-v1", "moco-v2", "moco-v3", "byol"])
 @pytest.mark.parametrize("compressed", ["", "c-"])
 def test_no_step_waits(
@@ -65,7 +82,9 @@ def test_no_step_waits(
             recorder.found.clear()  # constants are worked out once, on the CPU
             yield from ready[1:]
 
-        with Recorder() as recorder:
+        recorder = Recorder()
+        note_what_is_sent(monkeypatch, recorder.found)
+        with recorder:
             done = fit(
                 method,
                 optimizer_of(method, recipe),

@@ -105,7 +105,7 @@ def code_logs(
     if isinstance(bottleneck, CEB):
         rates = [bottleneck.closed_form_rate(h, y).mean() for h, y in pairs]
         logs["rate_nats"] = torch.stack(rates).mean()
-        logs["beta"] = torch.tensor(beta, device=device)
+        logs["beta"] = torch.full((), beta, device=device)
         if bottleneck.kappa_head is not None:
             logs["kappa_e"] = torch.cat([bottleneck.kappa_head(h) for h, _ in pairs]).mean()
     return logs

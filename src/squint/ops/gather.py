@@ -12,6 +12,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from squint.device import send
 from squint.errors import RunError
 
 
@@ -82,7 +83,7 @@ def permute(x: Shaped[Tensor, " n *rest"], order: Int[Tensor, " m"]) -> Shaped[T
         x: this rank's rows.
         order: a permutation of 0 .. m-1, the same on every rank.
     """
-    return own(rows(x)[order.to(x.device)])
+    return own(rows(x)[send(order, x.device)])
 
 
 class _Rows(torch.autograd.Function):

@@ -14,6 +14,7 @@ normaliser is needed. Beyond the point where that ratio is e^-40 nothing is left
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,7 @@ def _window(angle: Tensor, room: Tensor, kappa: Tensor, dim: int) -> Tensor:
     return shares[(enough - 1).clamp(min=0)]
 
 
+@cache
 def _rule(device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes and weights on [0, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)

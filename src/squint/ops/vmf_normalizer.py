@@ -151,13 +151,18 @@ def _expand(kappa: Tensor, nu: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _tail(inverse_r: Tensor, t2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum over j of D_j(t) / nu^j = r^-j sum_i d_ji t^2i, and t d/dt of it once and twice."""
-    table = torch.tensor(_debye(), dtype=torch.float64, device=t2.device)  # (terms, terms + 1)
+    table = _table(t2.device)  # (terms, terms + 1)
     j = torch.arange(1.0, _TERMS + 1, dtype=torch.float64, device=t2.device)
     i = torch.arange(0.0, _TERMS + 1, dtype=torch.float64, device=t2.device)
     degree = j[:, None] + 2 * i  # (terms, terms + 1), of t in each summand
     summands = table * inverse_r[..., None, None] ** j[:, None] * t2[..., None, None] ** i
     turned = degree * summands
     return summands.sum((-2, -1)), turned.sum((-2, -1)), (degree * turned).sum((-2, -1))
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    return torch.tensor(_debye(), dtype=torch.float64, device=device)
 
 
 @cache

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from squint import native
 from squint.errors import RecipeError, RunError
-from squint.native import vmf as kernels
-from squint.ops import philox, philox_triton, vmf_variates
+from squint.native import vmf as native_kernels
+from squint.ops import vmf_triton, vmf_variates
 from squint.ops.precision import at_least_float32
 from squint.ops.vmf_cosine_gradient import cosine_and_sine
 from squint.ops.vmf_normalizer import check_law
@@ -63,10 +63,9 @@ def sample(
         kappa: Concentration, >= 0; one for all rows or one per row.
         generator: Draws the noise; default: the device's own generator.
         noise: Use this noise instead of drawing: the result is then a function of its inputs.
-        path: native, compiled C for float32 on a CPU, differentiable once; reference, in torch; or
-            triton, the reference with its random words from a kernel on CUDA. auto takes the
-            fastest, and the reference while torch.compile traces. All give the same numbers to
-            within rounding.
+        path: native, compiled C for float32 on a CPU, and triton, for float32 on CUDA, both
+            differentiable once; or reference, in torch. auto takes the fastest, and the reference
+            while torch.compile traces. All give the same numbers to within rounding.
 
     Raises:
         RecipeError: Both `generator` and `noise`, or a law that `check_law` refuses.
@@ -81,15 +80,17 @@ def sample(
         raise RecipeError("sample() got noise and a generator: give one of the two.")
     path = _path(path, mu)
     if path == "native":
-        return _sample_natively(mu, kappa, noise)
-    words = philox_triton.words if path == "triton" else philox.words
-    gap = vmf_variates.gaps(vmf_variates.proposals(noise, n, words), kappa, dim)
+        source = native_kernels.Source(int(noise.key), noise.first)
+        return _sample_by(native_kernels, source, mu, kappa)
+    if path == "triton":
+        return _sample_by(vmf_triton, vmf_triton.Source(noise.key, noise.first), mu, kappa)
+    gap = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
     if isinstance(kappa, Tensor) and kappa.requires_grad:
         cosine, sine = cosine_and_sine(kappa.expand(n), gap, dim)
     else:
         cosine, sine = 1 - gap, torch.sqrt(gap * (2 - gap))
     cosine, sine = cosine.to(mu.dtype)[:, None], sine.to(mu.dtype)[:, None]
-    away = sine * vmf_variates.directions(noise, n, dim, mu.dtype, words)
+    away = sine * vmf_variates.directions(noise, n, dim, mu.dtype)
     return reflect(torch.cat((cosine, away), dim=1), mu)
 
 
@@ -114,7 +115,7 @@ def _path(wanted: Path, mu: Tensor) -> Path:
     if wanted == "native" or (wanted == "auto" and _suits_kernels(mu) and native.library()):
         return _native(mu)
     if wanted == "triton" or mu.device.type == "cuda":
-        why = philox_triton.missing(mu.device)
+        why = vmf_triton.missing(mu)
         if why and wanted == "triton":
             raise RunError(f"path='triton' can't be taken: {why}. Take path='auto'.")
         return "reference" if why else "triton"
@@ -135,14 +136,17 @@ def _native(mu: Tensor) -> Path:
     return "native"
 
 
-def _sample_natively(mu: Tensor, kappa: float | Tensor, noise: Noise) -> Tensor:
+def _sample_by(kernels: Any, source: Any, mu: Tensor, kappa: float | Tensor) -> Tensor:
+    """A sample by `native.vmf` or `vmf_triton`, whose functions are of the same names."""
     n, dim = mu.shape
-    source = kernels.Source(int(noise.key), noise.first)
-    numbers = torch.as_tensor(kappa, dtype=torch.float64, device="cpu").detach().reshape(-1)
+    if isinstance(kappa, Tensor):
+        numbers = kappa.detach().double().reshape(-1)
+    else:
+        numbers = mu.new_full((1,), kappa, dtype=torch.float64)
     gap, cosine, sine = kernels.angles(source, numbers, n, dim)
     if isinstance(kappa, Tensor) and kappa.requires_grad:
         cosine, sine = (x.float() for x in cosine_and_sine(kappa.expand(n), gap, dim))
-    z: Tensor = _Placed.apply(mu, cosine, sine, source)  # pyright: ignore[reportAssignmentType]
+    z: Tensor = _Placed.apply(mu, cosine, sine, kernels, source)  # pyright: ignore[reportAssignmentType]
     return z
 
 
@@ -155,11 +159,11 @@ class _Placed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, mu: Tensor, cosine: Tensor, sine: Tensor, source: kernels.Source
+        ctx: Any, mu: Tensor, cosine: Tensor, sine: Tensor, kernels: Any, source: Any
     ) -> Tensor:
         z = kernels.place(source, mu, cosine, sine)
         ctx.save_for_backward(mu, z)
-        ctx.source = source
+        ctx.kernels, ctx.source = kernels, source
         return z
 
     @staticmethod
@@ -168,11 +172,12 @@ class _Placed(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # it is in a backward pass only with create_graph=True
             raise RunError(
-                "Codes were asked for a gradient with create_graph=True, and the native sampler "
-                "has no second derivative. Pass path='reference' to vmf.sample."
+                "Codes were asked for a gradient with create_graph=True, and compiled samplers "
+                "have no second derivative. Pass path='reference' to vmf.sample."
             )
         (grad,), (mu, z) = grad_outputs, ctx.saved_tensors
-        by_mu, by_cosine, by_sine, _ = ctx.needs_input_grad
+        by_mu, by_cosine, by_sine, _, _ = ctx.needs_input_grad
+        kernels = ctx.kernels
         zeros = grad.new_zeros(len(mu))
         return (
             kernels.mean_gradient(mu, z, grad) if by_mu else None,
@@ -180,5 +185,6 @@ class _Placed(torch.autograd.Function):
             (grad * kernels.place(ctx.source, mu, zeros, zeros + 1)).sum(dim=1)
             if by_sine
             else None,
+            None,
             None,
         )

@@ -1,11 +1,10 @@
 """The random part of a von Mises-Fisher draw: the angle to the mean, and the direction away.
 
 Both are functions of a key and of the row's number. This is the reference, which runs anywhere
-torch does; src/squint/native/vmf.c makes the same numbers on a CPU.
+torch does; src/squint/native/vmf.c and vmf_triton_kernels.py make the same numbers.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,6 @@ from squint.ops import philox
 PROPOSALS = 32
 """Tries per row. Each is accepted with probability >= 0.658 for every dim and kappa, so that
 all fail with probability < 2e-15; the last one is taken then."""
-
-Generator = Callable[..., tuple[philox.Words, philox.Words, philox.Words, philox.Words]]
-"""`philox.words`, or who gives the same words faster."""
 
 _DIRECTION, _PROPOSAL = range(2)  # third counter: what the words are for
 _GROUP = 4  # rows that share a column's words
@@ -46,22 +42,22 @@ class Proposals(NamedTuple):
     """Decides on the proposal."""
 
 
-def proposals(noise: Noise, n: int, words: Generator = philox.words) -> Proposals:
+def proposals(noise: Noise, n: int) -> Proposals:
     """The tries of n rows."""
     rows, tries, purpose, zero = _counters(noise, n, PROPOSALS, _PROPOSAL)
-    drawn = words(noise.key, rows + noise.first, tries, purpose, zero)
+    drawn = philox.words(noise.key, rows + noise.first, tries, purpose, zero)
     return Proposals(*map(philox.uniform, drawn[:3]))
 
 
 def directions(
-    noise: Noise, n: int, dim: int, dtype: torch.dtype, words: Generator = philox.words
+    noise: Noise, n: int, dim: int, dtype: torch.dtype
 ) -> Float[Tensor, "n dim_minus_1"]:
     """Uniform unit vectors: the direction of n rows away from the first axis."""
     within = noise.first % _GROUP
     groups = (within + n + _GROUP - 1) // _GROUP
     rows, columns, purpose, zero = _counters(noise, groups, dim - 1, _DIRECTION)
     # column 0 is the first axis
-    drawn = words(noise.key, rows + noise.first // _GROUP, columns + 1, purpose, zero)
+    drawn = philox.words(noise.key, rows + noise.first // _GROUP, columns + 1, purpose, zero)
     pairs = [philox.normals(*pair, dtype) for pair in (drawn[:2], drawn[2:])]
     normal = torch.stack([x for pair in pairs for x in pair], dim=1)  # (groups, 4, dim - 1)
     return F.normalize(normal.flatten(0, 1)[within : within + n], dim=1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from squint import shapes
+from squint.device import send
 from squint.shapes import Rows
 from squint.views.recipes import TENSORFLOW_LEAST_AREA, Crop, Jitter, View
 from squint.views.uniform import stream, uniform
@@ -263,9 +264,7 @@ def _sent(fields: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     # the widest first, so that every field begins at a multiple of its width
     order = sorted(range(len(fields)), key=lambda i: -fields[i].itemsize)
     parts = [fields[i].contiguous().view(-1).view(torch.uint8) for i in order]
-    message = torch.cat(parts)
-    message = message.pin_memory() if device.type == "cuda" else message
-    received = message.to(device, non_blocking=True).split([len(part) for part in parts])
+    received = send(torch.cat(parts), device).split([len(part) for part in parts])
     sent = list(fields)
     for i, part in zip(order, received, strict=True):
         sent[i] = part.view(fields[i].dtype).view(fields[i].shape)

@@ -1,0 +1,93 @@
+"""The von Mises-Fisher sampler on CUDA in two launches: torch's operations would take a hundred."""
+
+import os
+import warnings
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from squint.ops import vmf_variates
+from squint.ops.vmf_variates import Noise
+
+MOST_DIMENSIONS = 4096
+"""A row of codes lies on the chip whole."""
+
+
+class Source(NamedTuple):
+    """Where a draw's random numbers come from: `Noise`."""
+
+    key: Int64[Tensor, ""]
+    first: int
+
+
+def missing(mu: Tensor) -> str:
+    """Why the kernels can't draw codes around these means, in a few words; empty if they can."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if mu.device.type != "cuda" and not interpreted:
+        return f"its kernels run on CUDA, the codes lie on {mu.device}"
+    if mu.dtype != torch.float32 or mu.shape[1] > MOST_DIMENSIONS:
+        return f"its kernels are for float32 codes of up to {MOST_DIMENSIONS} dimensions"
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
+    return "" if interpreted else _trial(mu.device)
+
+
+def angles(
+    source: Source, kappa: Float64[Tensor, " k"], n: int, dim: int
+) -> tuple[Float64[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """1 - cosine, cosine and sine of n draws to their means; one kappa for all, or one per row."""
+    from squint.ops import vmf_triton_kernels as kernels
+
+    return kernels.angles(source.key, source.first, kappa, n, dim)
+
+
+def place(
+    source: Source,
+    mu: Float[Tensor, "n d"],
+    cosine: Float[Tensor, " n"],
+    sine: Float[Tensor, " n"],
+) -> Float[Tensor, "n d"]:
+    """Unit rows at the given angles to unit rows `mu`, in uniform directions away from them."""
+    from squint.ops import vmf_triton_kernels as kernels
+
+    return kernels.place(source.key, source.first, mu, cosine, sine)
+
+
+def mean_gradient(
+    mu: Float[Tensor, "n d"], z: Float[Tensor, "n d"], grad: Float[Tensor, "n d"]
+) -> Float[Tensor, "n d"]:
+    """Gradient in mu of what has gradient `grad` in the rows z that `place` made."""
+    from squint.ops import vmf_triton_kernels as kernels
+
+    return kernels.mean_gradient(mu, z, grad)
+
+
+@cache
+def _trial(device: torch.device) -> str:
+    """Compile and run the kernels once; what went wrong, said once, or nothing."""
+    n, dim = 37, 20
+    noise = Noise(torch.tensor(-1234567890123456789, device=device), first=5)
+    kappa = torch.linspace(0, 300, n, dtype=torch.float64, device=device)
+    mu = torch.nn.functional.normalize(torch.arange(n * dim).float().sin().view(n, dim), dim=1)
+    mu = mu.to(device)
+    try:
+        source = Source(noise.key, noise.first)
+        gap, cosine, sine = angles(source, kappa, n, dim)
+        exact = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
+        z = place(source, mu, cosine, sine)
+        mean_gradient(mu, z, mu)
+        far = torch.stack([(gap - exact).abs().max(), ((z * mu).sum(1) - cosine).abs().max()])
+        reason = "" if bool((far < 1e-5).all()) else "they give other codes than torch"
+    except Exception as error:  # whatever the compiler or the driver does not like
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    if reason:
+        warnings.warn(
+            f"the Triton kernels of the sampler do not run here ({reason}); codes are drawn by "
+            "torch instead, the same ones to within rounding.",
+            stacklevel=2,
+        )
+    return reason
