@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from device import no_waiting
 from squint import native
 from squint.errors import RunError
 from squint.native import threads
 from squint.native import vmf as kernels
 from squint.ops import vmf, vmf_sampler, vmf_variates
+from waiting import no_waiting
 
 needs_kernels = pytest.mark.skipif(native.library() is None, reason="the kernels are not built")
 

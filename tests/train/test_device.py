@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 import squint
-from device import no_waiting
 from squint import methods
 from squint.data import open_source
 from squint.methods import Method, Step
@@ -19,6 +18,7 @@ from squint.train.pretrain import optimizer_of
 from squint.train.runtime import start
 from squint.train.signals import Interrupted, Stop
 from train import small
+from waiting import no_waiting
 
 pytestmark = pytest.mark.gpu
 
