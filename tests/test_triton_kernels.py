@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+from interpreter import needs_triton
 
 SHARED = '''
 import sys

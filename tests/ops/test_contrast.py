@@ -1,11 +1,7 @@
 """Contrastive objectives against loops, golden vectors, and one process against two."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -19,9 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import golden
 import oracles
+from interpreter import needs_loops, needs_triton, run_interpreted
 from ranks import RankPool
 from squint.errors import RunError
-from squint.ops import contrast_dense, contrast_native, contrast_tiles, gather
+from squint.ops import (
+    contrast_dense,
+    contrast_native,
+    contrast_tiles,
+    contrast_triton,
+    gather,
+)
 from squint.ops.contrast import (
     DENSE_SIMILARITIES,
     Path,
@@ -398,7 +401,7 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
 
 
 def test_a_path_that_is_not_there_is_named() -> None:
-    with pytest.raises(RunError, match=r"run on CUDA, the codes lie on cpu\. Take path='tiles'"):
+    with pytest.raises(RunError, match=r"run on CUDA, the tensors lie on cpu\. Take path='tiles'"):
         nt_xent(_units(4, 3), _units(4, 3), temperature=0.1, path="triton")
 
 
@@ -424,18 +427,10 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.skipif(
-    torch.__version__ < "2.12", reason="the interpreter of its Triton takes no loop bounds"
-)
+@needs_triton
+@needs_loops
 def test_the_triton_kernels_equal_the_reference_in_triton_s_interpreter() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", TRITON],
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "equal\n", done.stderr
+    run_interpreted(TRITON)
 
 
 @pytest.mark.gpu
@@ -447,3 +442,28 @@ def test_the_triton_kernels_equal_the_reference_on_the_device() -> None:
         for ours, reference in zip(kernels, dense, strict=True):
             scale = reference.abs().max().item()
             torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5 * scale)
+
+
+@needs_triton
+def test_blocks_are_the_first_that_fit_on_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    from squint.ops.contrast_triton_kernels import CHOICE
+
+    class OutOfResources(Exception):
+        pass
+
+    room = 2
+
+    def apply(codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        if CHOICE.index(rest[-1]) < room:
+            raise OutOfResources("shared memory")
+        return codes.sum(), codes.sum()
+
+    monkeypatch.setattr(contrast_triton._Contrast, "apply", apply)
+    contrast_triton._trial.cache_clear()
+    assert contrast_triton._trial(torch.device("cpu"), 256) == (CHOICE[2], "")
+    contrast_triton._trial.cache_clear()
+    room = len(CHOICE)
+    with pytest.warns(UserWarning, match="codes of 256 dimensions do not fit on its chip"):
+        blocks, reason = contrast_triton._trial(torch.device("cpu"), 256)
+    assert blocks is None and "256" in reason
+    contrast_triton._trial.cache_clear()

@@ -1,16 +1,15 @@
 """The native sampler against the torch reference from the same key, and who is taken when."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interpreter import needs_triton, run_interpreted
 from squint import native
 from squint.errors import RunError
 from squint.native import threads
@@ -171,7 +170,7 @@ def test_kernels_are_taken_where_they_serve(monkeypatch: pytest.MonkeyPatch) -> 
     assert not taken(mu.double(), "auto") and not taken(mu, "reference")
     with pytest.raises(RunError, match=r"these are torch\.float64 on cpu\. Take path='auto'"):
         vmf.sample(mu.double(), 1.0, path="native")
-    with pytest.raises(RunError, match=r"run on CUDA, the codes lie on cpu\. Take path='auto'"):
+    with pytest.raises(RunError, match=r"run on CUDA, the tensors lie on cpu\. Take path='auto'"):
         vmf.sample(mu, 1.0, path="triton")
 
 
@@ -213,15 +212,9 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@needs_triton
 def test_the_triton_kernels_draw_the_reference_s_codes_in_triton_s_interpreter() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _TRITON],
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "equal\n", done.stderr
+    run_interpreted(_TRITON)
 
 
 @pytest.mark.gpu

@@ -1,15 +1,14 @@
 """Which path is taken, and what is said when one is not there."""
 
-import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 
-from squint import native, presets
+from interpreter import needs_loops, needs_triton, run_interpreted
+from squint import native, presets, trial
 from squint.errors import RecipeError, RunError
 from squint.views import look_triton, paths
 from squint.views.cifar_recipes import solo_simclr_32
@@ -45,7 +44,7 @@ def test_a_gpu_never_gets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="images are on cuda"):
         pick("native", CUDA)
     monkeypatch.setattr(paths, "find_spec", lambda name: None)
-    monkeypatch.setattr(look_triton, "find_spec", lambda name: None)
+    monkeypatch.setattr(trial, "find_spec", lambda name: None)
     assert pick("auto", CUDA).name == "reference"
     with pytest.raises(RunError, match="triton can't be taken: the package triton is not"):
         pick("triton", CUDA)
@@ -141,26 +140,18 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.skipif(
-    torch.__version__ < "2.12", reason="the interpreter of its Triton takes no loop bounds"
-)
+@needs_triton
+@needs_loops
 def test_the_triton_kernels_equal_the_reference_in_triton_s_interpreter() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", TRITON],
-        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "equal\n", done.stderr
+    run_interpreted(TRITON)
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@needs_triton
 @pytest.mark.parametrize("cropped", [False, True])
 def test_kernels_that_fail_their_trial_are_replaced_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, cropped: bool
 ) -> None:
-    monkeypatch.setattr(look_triton, "absent", lambda device: "")  # as on CUDA, where they fail
+    monkeypatch.setattr(trial, "absent", lambda device: "")  # as on CUDA, where they fail
     monkeypatch.setattr(paths, "_compile", lambda function: function)
     name = "apply_look" if cropped else "apply"
     monkeypatch.setattr(look_triton, name, lambda *arguments: 1 / 0)

@@ -1,13 +1,9 @@
 """Crops out of images of many sizes: the kernel and torch against the compiled crop of workers."""
 
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
-
 import pytest
 import torch
 
+from interpreter import needs_loops, needs_triton, run_interpreted
 from squint import native
 from squint.native.resize import Window
 from squint.native.resize import crop_resize as compiled
@@ -58,17 +54,7 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+@needs_triton
+@needs_loops
 def test_the_triton_kernel_equals_the_reference_in_triton_s_interpreter() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", TRITON],
-        env=os.environ
-        | {
-            "TRITON_INTERPRET": "1",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "equal\n", done.stderr
+    run_interpreted(TRITON)

@@ -5,16 +5,14 @@ forward pass keeps one sum per anchor, the backward pass makes every similarity 
 """
 
 import math
-import os
-import warnings
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from squint import trial
 from squint.ops.contrast_dense import nats, refuse_second_derivative, share
 
 MOST_DIMENSIONS = 256
@@ -23,14 +21,11 @@ MOST_DIMENSIONS = 256
 
 def missing(anchors: Tensor) -> str:
     """Why the kernels can't take these codes, in a few words; empty if they can."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if anchors.device.type != "cuda" and not interpreted:
-        return f"its kernels run on CUDA, the codes lie on {anchors.device}"
+    if why := trial.absent(anchors.device):
+        return why
     if anchors.dtype != torch.float32 or anchors.shape[1] > MOST_DIMENSIONS:
         return f"its kernels are for float32 codes of up to {MOST_DIMENSIONS} dimensions"
-    if find_spec("triton") is None:
-        return "the package triton is not installed"
-    return "" if interpreted else _trial(anchors.device, anchors.shape[1])[1]
+    return "" if trial.interpreted() else _trial(anchors.device, anchors.shape[1])[1]
 
 
 def contrast(
@@ -91,34 +86,32 @@ class _Contrast(torch.autograd.Function):
 def _blocks(anchors: Tensor) -> Any:
     from squint.ops import contrast_triton_kernels as kernels
 
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if trial.interpreted():
         return kernels.CHOICE[0]
     return _trial(anchors.device, anchors.shape[1])[0]
 
 
 @cache
 def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
-    """The first blocks that fit on the chip, or None and what went wrong, said once.
-
-    Compiles and runs the kernels on a few codes.
-    """
+    """The first blocks that fit on the chip, and nothing; or None and what went wrong."""
     from squint.ops import contrast_triton_kernels as kernels
 
     codes = torch.zeros(16, dimensions, device=device, requires_grad=True)
-    reason = ""
-    for blocks in kernels.CHOICE:
-        try:
-            nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
-            torch.autograd.grad(nats, codes)
-        except Exception as error:  # whatever the compiler or the driver does not like
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            if type(error).__name__ != "OutOfResources":
-                break
-        else:
-            return blocks, ""
-    warnings.warn(
-        f"the Triton kernels of the contrastive loss do not run here ({reason}); the loss is "
-        "computed by torch instead, to the same numbers.",
-        stacklevel=2,
-    )
-    return None, reason
+    fitting: list[kernels.Blocks] = []
+
+    def run() -> str:
+        for blocks in kernels.CHOICE:
+            try:
+                nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
+                torch.autograd.grad(nats, codes)
+            except Exception as error:
+                if type(error).__name__ != "OutOfResources":
+                    raise
+            else:
+                fitting.append(blocks)
+                return ""
+        return f"codes of {dimensions} dimensions do not fit on its chip"
+
+    instead = "the loss is computed by torch instead, to the same numbers"
+    reason = trial.failure(run, of="the contrastive loss", instead=instead)
+    return (fitting[0] if fitting else None), reason

@@ -1,15 +1,14 @@
 """The von Mises-Fisher sampler on CUDA in two launches: torch's operations would take a hundred."""
 
-import os
-import warnings
 from functools import cache
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from squint import trial
 from squint.ops import vmf_variates
 from squint.ops.vmf_variates import Noise
 
@@ -26,14 +25,11 @@ class Source(NamedTuple):
 
 def missing(mu: Tensor) -> str:
     """Why the kernels can't draw codes around these means, in a few words; empty if they can."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if mu.device.type != "cuda" and not interpreted:
-        return f"its kernels run on CUDA, the codes lie on {mu.device}"
+    if why := trial.absent(mu.device):
+        return why
     if mu.dtype != torch.float32 or mu.shape[1] > MOST_DIMENSIONS:
         return f"its kernels are for float32 codes of up to {MOST_DIMENSIONS} dimensions"
-    if find_spec("triton") is None:
-        return "the package triton is not installed"
-    return "" if interpreted else _trial(mu.device)
+    return "" if trial.interpreted() else _trial(mu.device)
 
 
 def angles(
@@ -68,26 +64,20 @@ def mean_gradient(
 
 @cache
 def _trial(device: torch.device) -> str:
-    """Compile and run the kernels once; what went wrong, said once, or nothing."""
+    """Compile and run the kernels once; what went wrong, or nothing."""
     n, dim = 37, 20
     noise = Noise(torch.tensor(-1234567890123456789, device=device), first=5)
     kappa = torch.linspace(0, 300, n, dtype=torch.float64, device=device)
-    mu = torch.nn.functional.normalize(torch.arange(n * dim).float().sin().view(n, dim), dim=1)
-    mu = mu.to(device)
-    try:
+    mu = F.normalize(torch.arange(n * dim).float().sin().view(n, dim), dim=1).to(device)
+
+    def run() -> str:
         source = Source(noise.key, noise.first)
         gap, cosine, sine = angles(source, kappa, n, dim)
         exact = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
         z = place(source, mu, cosine, sine)
         mean_gradient(mu, z, mu)
         far = torch.stack([(gap - exact).abs().max(), ((z * mu).sum(1) - cosine).abs().max()])
-        reason = "" if bool((far < 1e-5).all()) else "they give other codes than torch"
-    except Exception as error:  # whatever the compiler or the driver does not like
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    if reason:
-        warnings.warn(
-            f"the Triton kernels of the sampler do not run here ({reason}); codes are drawn by "
-            "torch instead, the same ones to within rounding.",
-            stacklevel=2,
-        )
-    return reason
+        return "" if bool((far < 1e-5).all()) else "they give other codes than torch"
+
+    instead = "codes are drawn by torch instead, the same ones to within rounding"
+    return trial.failure(run, of="the sampler", instead=instead)

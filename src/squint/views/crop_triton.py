@@ -1,27 +1,20 @@
 """Crops out of images of many sizes on CUDA, in one launch for all of them."""
 
-import os
-import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from squint import trial
 from squint.views import ragged
 from squint.views.recipes import Interpolation
 
 
 def missing(device: torch.device) -> str:
     """Why the kernel can't crop on this device, in a few words; empty if it can."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if device.type != "cuda" and not interpreted:
-        return f"its kernel runs on CUDA, the images lie on {device}"
-    if find_spec("triton") is None:
-        return "the package triton is not installed"
-    return "" if interpreted else _trial(device)
+    return trial.absent(device) or ("" if trial.interpreted() else _trial(device))
 
 
 def crop_resize(
@@ -45,19 +38,14 @@ def crop_resize(
 
 @cache
 def _trial(device: torch.device) -> str:
-    """Compile and run the kernel once; what went wrong, said once, or nothing."""
+    """Compile and run the kernel once; what went wrong, or nothing."""
     ramp = torch.arange(3 * 40 * 50, device=device).remainder(251).to(torch.uint8)
     images, boxes = [ramp.view(3, 40, 50)], [((3, 4, 30, 41), (0, 0, 9, 8))]
-    try:
+
+    def run() -> str:
         crops = crop_resize(images, boxes, 16, ("bicubic", "bilinear")).int()
         expected = ragged.one_by_one(images, boxes, 16, ("bicubic", "bilinear")).int()
-        reason = "" if (crops - expected).abs().max() <= 1 else "it gives other crops than torch"
-    except Exception as error:  # whatever the compiler or the driver does not like
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    if reason:
-        warnings.warn(
-            f"the Triton kernel of the crops does not run here ({reason}); torch cuts them image "
-            "by image instead, which is slower and gives the same.",
-            stacklevel=2,
-        )
-    return reason
+        return "" if (crops - expected).abs().max() <= 1 else "it gives other crops than torch"
+
+    instead = "torch cuts them image by image instead, which is slower and gives the same"
+    return trial.failure(run, of="the crops", instead=instead)

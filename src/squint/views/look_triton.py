@@ -4,15 +4,13 @@ For images of three channels. What each view of a recipe needs is compiled by it
 and tried out on a few images before it is used.
 """
 
-import os
-import warnings
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from squint import trial
 from squint.shapes import Pixels
 from squint.views import apply as reference
 from squint.views.draw import Look, Params, draw
@@ -22,22 +20,11 @@ from squint.views.recipes import View, ViewsConfig
 Square = Float[Tensor, "n c s s"]
 
 
-def absent(device: torch.device) -> str:
-    """Why there are no kernels for this device, in a few words; empty if there are."""
-    if device.type != "cuda" and not _interpreted():
-        return f"the kernels run on CUDA, the images lie on {device}"
-    return "" if find_spec("triton") else "the package triton is not installed"
-
-
 def suit(images: Pixels, view: View, config: ViewsConfig, *, cropped: bool) -> bool:
     """Whether the kernels make this view of these images, or of these crops."""
-    if images.shape[1] != 3 or absent(images.device):
+    if images.shape[1] != 3 or trial.absent(images.device):
         return False
-    return _interpreted() or not _trial(images.device, view, config, cropped)
-
-
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return trial.interpreted() or not _trial(images.device, view, config, cropped)
 
 
 def apply(
@@ -102,13 +89,13 @@ def _rest(
 
 @cache
 def _trial(device: torch.device, view: View, config: ViewsConfig, cropped: bool) -> str:
-    """Compile and run a view's kernels on a few images; what went wrong, said once, or nothing."""
-    size = config.size
+    """Compile and run a view's kernels on a few images; what went wrong, or nothing."""
+    size, rows = config.size, torch.arange(8)
     pixels = torch.arange(8 * 3 * size * size).mul(7919).remainder(256).to(torch.uint8)
     pixels = pixels.view(8, 3, size, size)
-    rows = torch.arange(8)
     params = draw(view, rows, seed=0, epoch=0, view_number=0, height=size, width=size)
-    try:
+
+    def run() -> str:
         there, drawn = pixels.to(device), params.to(device)
         if cropped:
             views = apply_look(there, drawn.look, view, config, torch.channels_last)
@@ -117,13 +104,7 @@ def _trial(device: torch.device, view: View, config: ViewsConfig, cropped: bool)
             views = apply(there, drawn, view, config, torch.channels_last)
             expected = reference.apply(pixels / 255, params, view, size)
         far = (views.cpu() - normalise(expected, config)).abs().mean().item()
-        reason = "" if far < 1e-3 else f"they give views {far:.1g} from torch's"
-    except Exception as error:  # whatever the compiler or the driver does not like
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    if reason:
-        warnings.warn(
-            f"the Triton kernels of the views do not run here ({reason}); torch.compile makes the "
-            "code instead, which takes half a minute and gives the same views.",
-            stacklevel=2,
-        )
-    return reason
+        return "" if far < 1e-3 else f"they give views {far:.1g} from torch's"
+
+    instead = "torch.compile makes the code instead, which takes half a minute and gives the same"
+    return trial.failure(run, of="the views", instead=instead)

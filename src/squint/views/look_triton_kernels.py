@@ -174,6 +174,19 @@ def _saturated(r, g, b, factor, TENSORFLOW: tl.constexpr):
 
 
 @triton.jit
+def _at(TURN: tl.constexpr, first, second, third, last):
+    """Which operation comes at a turn, 0 to 3."""
+    operation = first
+    if TURN == 1:
+        operation = second
+    if TURN == 2:
+        operation = third
+    if TURN == 3:
+        operation = last
+    return operation
+
+
+@triton.jit
 def _operate(
     operation, r, g, b, brightness, contrast, saturation, hue, mean_r, mean_g, mean_b,
     BRIGHTNESS: tl.constexpr, CONTRAST: tl.constexpr, SATURATION: tl.constexpr,
@@ -262,13 +275,7 @@ def _colour(
                 p = start + tl.arange(0, PIXELS)
                 r, g, b = _load(image, channel_stride, p, size, flip, gray, BYTES, GRAY_FIRST)
                 for turn in tl.static_range(4):
-                    now = first
-                    if turn == 1:
-                        now = second_now
-                    if turn == 2:
-                        now = third_now
-                    if turn == 3:
-                        now = last_now
+                    now = _at(turn, first, second_now, third_now, last_now)
                     r, g, b = _operate(
                         now, r, g, b, brightness, contrast, saturation, hue, 0.0, 0.0, 0.0,
                         BRIGHTNESS, False, SATURATION, HUE, ADD, TENSORFLOW,
@@ -291,13 +298,7 @@ def _colour(
         p = start + tl.arange(0, PIXELS)
         r, g, b = _load(image, channel_stride, p, size, flip, gray, BYTES, GRAY_FIRST)
         for turn in tl.static_range(4):
-            now = first
-            if turn == 1:
-                now = second
-            if turn == 2:
-                now = third
-            if turn == 3:
-                now = last
+            now = _at(turn, first, second, third, last)
             r, g, b = _operate(
                 now, r, g, b, brightness, contrast, saturation, hue, about_r, about_g, about_b,
                 BRIGHTNESS, CONTRAST, SATURATION, HUE, ADD, TENSORFLOW,

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from squint import native
+from squint import native, trial
 from squint.errors import RunError
 from squint.shapes import Pixels
 from squint.views import apply as reference
@@ -113,7 +113,7 @@ class Compiled:
 def _fastest(device: torch.device) -> Literal["native", "triton", "reference"]:
     if device.type == "cpu" and native.library() is not None:
         return "native"
-    if device.type == "cuda" and not look_triton.absent(device):
+    if device.type == "cuda" and not trial.absent(device):
         return "triton"
     return "reference"
 
@@ -129,34 +129,30 @@ def _native(device: torch.device) -> Path:
 
 
 def _triton(device: torch.device) -> Path:
-    if why := look_triton.absent(device):
+    if why := trial.absent(device):
         raise RunError(
             f"train.views_path=triton can't be taken: {why}. Use train.views_path auto, or train "
             "on a CUDA device with Triton installed."
         )
-    return Path("triton", "Triton kernels", _apply_triton, _apply_look_triton)
-
-
-def _apply_triton(
-    pixels: Pixels,
-    params: Params,
-    view: View,
-    config: ViewsConfig,
-    memory_format: torch.memory_format,
-) -> Square:
-    suit = look_triton.suit(pixels, view, config, cropped=False)
-    return (look_triton.apply if suit else _compile(apply))(
-        pixels, params, view, config, memory_format
+    return Path(
+        "triton",
+        "Triton kernels",
+        _or_compiled(look_triton.apply, apply, cropped=False),
+        _or_compiled(look_triton.apply_look, apply_look, cropped=True),
     )
 
 
-def _apply_look_triton(
-    crops: Pixels, look: Look, view: View, config: ViewsConfig, memory_format: torch.memory_format
-) -> Square:
-    suit = look_triton.suit(crops, view, config, cropped=True)
-    return (look_triton.apply_look if suit else _compile(apply_look))(
-        crops, look, view, config, memory_format
-    )
+def _or_compiled(
+    kernels: Callable[..., Square], function: Callable[..., Square], *, cropped: bool
+) -> Callable[..., Square]:
+    """The kernels for the views that suit them, the compiled function for others."""
+
+    def run(images: Pixels, drawn: Any, view: View, config: ViewsConfig, layout: Any) -> Square:
+        suit = look_triton.suit(images, view, config, cropped=cropped)
+        make = kernels if suit else _compile(function)
+        return make(images, drawn, view, config, layout)
+
+    return run
 
 
 def _compiled(device: torch.device) -> Path:
