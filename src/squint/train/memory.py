@@ -22,7 +22,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 _MEBIBYTE = 2**20
 
 _MEMINFO = Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")  # of a container: memory.max, memory.current
+_GROUP = Path("/sys/fs/cgroup")  # of a container: memory.max, memory.current, memory.stat
 
 
 @contextmanager
@@ -51,13 +51,19 @@ def free_bytes() -> int | None:
     """Memory of this machine, or of this container, that nobody needs; None where nobody says."""
     found: list[int] = []
     try:
-        lines = _MEMINFO.read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        found.append(1024 * _numbers(_MEMINFO)["MemAvailable:"])
         most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        found.append(most - used)
-    except (OSError, ValueError):  # not Linux, no container, or one without a limit ("max")
+        files = _numbers(_GROUP / "memory.stat")  # copies of files are given up when asked for
+        found.append(most - used + files["active_file"] + files["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no Linux, no container, or no limit ("max")
         pass
     return min(found, default=None)
+
+
+def _numbers(table: Path) -> dict[str, int]:
+    """The first number of each line, by its first word."""
+    lines = (line.split() for line in table.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines}
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
