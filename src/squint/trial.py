@@ -3,7 +3,9 @@
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -18,6 +20,11 @@ def absent(device: torch.device) -> str:
     if device.type != "cuda" and not interpreted():
         return f"its kernels run on CUDA, the tensors lie on {device}"
     return "" if find_spec("triton") else "the package triton is not installed"
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Launch kernels inside on this device: Triton takes the current one, wherever tensors lie."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def failure(run: Callable[[], str], *, of: str, instead: str) -> str:

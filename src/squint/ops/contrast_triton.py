@@ -39,7 +39,8 @@ def contrast(
     """As `contrast_dense.contrast`, for codes of which `missing` has nothing to say."""
     blocks = _blocks(anchors)
     contiguous = anchors.contiguous(), partners, keys.contiguous()
-    return _Contrast.apply(*contiguous, own, temperature, blocks)
+    with trial.on(anchors.device):
+        return _Contrast.apply(*contiguous, own, temperature, blocks)
 
 
 class _Contrast(torch.autograd.Function):
@@ -102,8 +103,9 @@ def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
     def run() -> str:
         for blocks in kernels.CHOICE:
             try:
-                nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
-                torch.autograd.grad(nats, codes)
+                with trial.on(device):
+                    nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
+                    torch.autograd.grad(nats, codes)
             except Exception as error:
                 if type(error).__name__ != "OutOfResources":
                     raise

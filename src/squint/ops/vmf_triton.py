@@ -38,7 +38,8 @@ def angles(
     """1 - cosine, cosine and sine of n draws to their means; one kappa for all, or one per row."""
     from squint.ops import vmf_triton_kernels as kernels
 
-    return kernels.angles(source.key, source.first, kappa, n, dim)
+    with trial.on(source.key.device):
+        return kernels.angles(source.key, source.first, kappa, n, dim)
 
 
 def place(
@@ -50,7 +51,8 @@ def place(
     """Unit rows at the given angles to unit rows `mu`, in uniform directions away from them."""
     from squint.ops import vmf_triton_kernels as kernels
 
-    return kernels.place(source.key, source.first, mu, cosine, sine)
+    with trial.on(mu.device):
+        return kernels.place(source.key, source.first, mu, cosine, sine)
 
 
 def mean_gradient(
@@ -59,7 +61,8 @@ def mean_gradient(
     """Gradient in mu of what has gradient `grad` in the rows z that `place` made."""
     from squint.ops import vmf_triton_kernels as kernels
 
-    return kernels.mean_gradient(mu, z, grad)
+    with trial.on(mu.device):
+        return kernels.mean_gradient(mu, z, grad)
 
 
 @cache

@@ -33,7 +33,8 @@ def crop_resize(
         for box, interpolation in zip(both, interpolations, strict=True)
     ]
     rows = torch.tensor(table, dtype=torch.int64).to(images[0].device)  # (2 n, 8)
-    return kernels.crops(rows, len(images[0]), size).unflatten(0, (-1, 2))
+    with trial.on(rows.device):
+        return kernels.crops(rows, len(images[0]), size).unflatten(0, (-1, 2))
 
 
 @cache

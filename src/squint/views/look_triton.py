@@ -39,8 +39,9 @@ def apply(
 
     bicubic = view.crop.interpolation == "bicubic"
     box, look = params
-    crops = kernels.crop(pixels.contiguous(), box, look.flip, config.size, bicubic=bicubic)
-    return _rest(crops, look, view, config, memory_format, flip=False)
+    with trial.on(pixels.device):
+        crops = kernels.crop(pixels.contiguous(), box, look.flip, config.size, bicubic=bicubic)
+        return _rest(crops, look, view, config, memory_format, flip=False)
 
 
 def apply_look(
@@ -49,7 +50,8 @@ def apply_look(
     """`apply` after the crop, as `paths.apply_look`."""
     if crops.stride()[2:] != (crops.shape[3], 1):
         crops = crops.contiguous()
-    return _rest(crops, look, view, config, memory_format, flip=True)
+    with trial.on(crops.device):
+        return _rest(crops, look, view, config, memory_format, flip=True)
 
 
 def _rest(
