@@ -62,13 +62,14 @@ def note_what_is_sent(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco-v1", "moco-v2", "moco-v3", "byol"])
-@pytest.mark.parametrize("compressed", ["", "c-"])
-def test_no_step_waits(
-    tmp_path, monkeypatch: pytest.MonkeyPatch, compressed: str, name: str
-) -> None:
+@pytest.mark.parametrize("kind", ["plain", "compressed", "held at a rate"])
+def test_no_step_waits(tmp_path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str) -> None:
     monkeypatch.setattr(health, "Watch", Blind)
     monkeypatch.setattr(native, "library", lambda: None)  # what runs on CUDA is the reference
-    recipe = small.recipe(compressed + name, train__log_every_steps=100, optim__clip_grad_norm=1.0)
+    changes: dict[str, Any] = {"train__log_every_steps": 100, "optim__clip_grad_norm": 1.0}
+    if kind == "held at a rate":
+        changes["compression__target_rate_nats"] = 30.0 if name == "byol" else 17.0
+    recipe = small.recipe(name if kind == "plain" else f"c-{name}", **changes)
     plan = Plan(steps_per_epoch=100, total_steps=100, warmup_steps=1, lr=0.1)
     with start(recipe.train) as runtime:
         readable = prepare(open_source(small.source(tmp_path)), recipe)

@@ -138,15 +138,15 @@ class CEB(nn.Module):
         """Concentration of e(z|x): kappa_e, or what each image has learned."""
         return self.kappa_e if self.kappa_head is None else self.kappa_head(h)
 
-    def beta_at(self, progress: float) -> float:
+    def beta_at(self, progress: float) -> float | Float[Tensor, ""]:
         """The price beta at a share of training, from 0 (first step) to 1 (end).
 
         constant: beta. warmup: from 0 up to beta in a straight line over the first `beta_warmup`.
         cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end. With a target, the
-        price `steer` has arrived at, whenever that is.
+        price `steer` has arrived at, whenever that is: a tensor, which nobody need wait for.
         """
         if self.target_rate_nats != "off":
-            return self.get_buffer("log_price").exp().item()
+            return self.get_buffer("log_price").exp()
         if self.beta_schedule == "warmup":
             return self.beta * min(1.0, progress / self.beta_warmup)
         if self.beta_schedule == "cosine":

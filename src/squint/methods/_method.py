@@ -17,6 +17,10 @@ from squint.shapes import Codes, Image
 Pair = tuple[Codes, Codes]
 """Unit directions h of e(z|x) and y of b(z|y): what is coded, and what the code has to predict."""
 
+Scalar = Float[Tensor, ""]
+Price = float | Scalar
+"""Of a nat of rate; a tensor where it is moved while training."""
+
 
 class Step(NamedTuple):
     """One forward pass."""
@@ -87,9 +91,15 @@ def unit(codes: Codes, *, least_norm: float = TORCH_LEAST_NORM) -> Codes:
     return F.normalize(at_least_float32(codes), dim=1, eps=least_norm)
 
 
+def priced(nats: Scalar, beta: Price, rate_nats: Scalar) -> Scalar:
+    """An objective and the price of its rate; without a price the objective, to the bit."""
+    charged = isinstance(beta, Tensor) or beta > 0
+    return nats + beta * rate_nats if charged else nats
+
+
 @torch.no_grad()
 def code_logs(
-    pairs: Sequence[Pair], bottleneck: Open | CEB, beta: float
+    pairs: Sequence[Pair], bottleneck: Open | CEB, beta: Price
 ) -> dict[str, Float[Tensor, ""]]:
     """How codes lie, means over directions; with a bottleneck, its rate in nats per image too.
 
@@ -105,7 +115,7 @@ def code_logs(
     if isinstance(bottleneck, CEB):
         rates = [bottleneck.closed_form_rate(h, y).mean() for h, y in pairs]
         logs["rate_nats"] = torch.stack(rates).mean()
-        logs["beta"] = torch.full((), beta, device=device)
+        logs["beta"] = beta if isinstance(beta, Tensor) else torch.full((), beta, device=device)
         if bottleneck.kappa_head is not None:
             logs["kappa_e"] = torch.cat([bottleneck.kappa_head(h) for h, _ in pairs]).mean()
     return logs

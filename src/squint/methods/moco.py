@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, unit
+from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
 from squint.nn import Queue, Target
 from squint.ops import contrast, gather
 from squint.shapes import Codes, Image
@@ -76,7 +76,7 @@ class MoCo(Method):
             hits.append(top1)
         contrast_nats = torch.stack(losses).mean()
         beta = self.bottleneck.beta_at(progress)
-        loss = contrast_nats + beta * torch.stack(rates).mean() if beta else contrast_nats
+        loss = priced(contrast_nats, beta, torch.stack(rates).mean())
 
         logs = contrast_logs(contrast_nats, 1 + len(self.queue), torch.stack(hits).mean())
         logs |= code_logs(self.pairs(codes), self.bottleneck, beta)

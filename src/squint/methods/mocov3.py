@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, unit
+from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
 from squint.nn import Target
 from squint.ops import contrast, gather
 from squint.shapes import Codes, Image
@@ -64,8 +64,7 @@ class MoCoV3(Method):
         nats1, hits1 = contrast.batch_info_nce_and_top1(z1, k2, temperature=self.temperature)
         nats2, hits2 = contrast.batch_info_nce_and_top1(z2, k1, temperature=self.temperature)
         beta = self.bottleneck.beta_at(progress)
-        nats = nats1 + nats2 + beta * (rate1 + rate2).mean() if beta else nats1 + nats2
-        loss = 2 * self.temperature * nats
+        loss = 2 * self.temperature * priced(nats1 + nats2, beta, (rate1 + rate2).mean())
 
         candidates, top1 = len(q1) * gather.world_size(), (hits1 + hits2) / 2
         logs = contrast_logs((nats1 + nats2) / 2, candidates, top1)

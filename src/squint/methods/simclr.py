@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, unit
+from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
 from squint.ops import contrast, gather
 from squint.ops.precision import TENSORFLOW_LEAST_NORM
 from squint.shapes import Codes, Image
@@ -63,7 +63,7 @@ class SimCLR(Method):
         )
         beta = self.bottleneck.beta_at(progress)
         # differs from the released code: no online linear classifier adds a term
-        loss = contrast_nats + beta * (rate1 + rate2).mean() / 2 if beta else contrast_nats
+        loss = priced(contrast_nats, beta, (rate1 + rate2).mean() / 2)
         if self.directions == "sum":  # as released: 2 x the mean
             loss = 2 * loss
 
