@@ -13,6 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from squint.ops import contrast_triton_kernels as contrast, vmf_triton_kernels as vmf
+from squint.views import blur_triton_kernels as blur
 from squint.views import crop_triton_kernels as crop, look_triton_kernels as look
 
 capability, room = int(sys.argv[1]), int(sys.argv[2])
@@ -64,9 +65,9 @@ for tensorflow in (False, True):
     )
     turns = of(NUMBERS, "images", "across", "sigmas", "out") | of(BITS, "blurs", "solarizes")
     constants = {"REFLECT": tensorflow, "PIXELS": look.PIXELS}
-    sizes.append(shared(look._blur_across, constants, of(NUMBERS, "images", "across", "sigmas")
+    sizes.append(shared(blur._blur_across, constants, of(NUMBERS, "images", "across", "sigmas")
         | of(BITS, "blurs")))
-    sizes.append(shared(look._blur_down, constants | {"SOLARIZE": True}, turns, floats=ends))
+    sizes.append(shared(blur._blur_down, constants | {"SOLARIZE": True}, turns, floats=ends))
 sizes.append(
     shared(
         vmf._angles,

@@ -460,7 +460,8 @@ def test_blocks_are_the_first_that_fit_on_the_chip(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(contrast_triton._Contrast, "apply", apply)
     contrast_triton._trial.cache_clear()
-    assert contrast_triton._trial(torch.device("cpu"), 256) == (CHOICE[2], "")
+    with torch.inference_mode():  # the first to ask may be an evaluation
+        assert contrast_triton._trial(torch.device("cpu"), 256) == (CHOICE[2], "")
     contrast_triton._trial.cache_clear()
     room = len(CHOICE)
     with pytest.warns(UserWarning, match="codes of 256 dimensions do not fit on its chip"):

@@ -7,8 +7,10 @@ import torch
 
 from squint import presets
 from squint.configs import MoCoConfig
+from squint.ops import gather
 from squint.recipe import Recipe
 from squint.runs import Run
+from squint.train.runtime import Runtime
 
 IMAGES, BATCH = 96, 16
 
@@ -46,6 +48,17 @@ def recipe(name: str = "c-simclr", **changes: object) -> Recipe:
             "train.knn_every_epochs": 0,
         }
         | {name.replace("__", "."): value for name, value in changes.items()}
+    )
+
+
+def runtime(device: str = "cpu") -> Runtime:
+    """This rank's, in float32."""
+    return Runtime(
+        rank=gather.rank(),
+        world_size=gather.world_size(),
+        device=torch.device(device),
+        precision="float32",
+        channels_last=False,
     )
 
 

@@ -12,18 +12,8 @@ from squint.methods import Method, Step
 from squint.ops import gather
 from squint.train.accumulate import forward_backward
 from squint.train.pretrain import pretrain
-from squint.train.runtime import Runtime, seed_everything
+from squint.train.runtime import seed_everything
 from toys import NAMES, kappa_b, make, views
-
-
-def runtime(device: str = "cpu") -> Runtime:
-    return Runtime(
-        rank=gather.rank(),
-        world_size=gather.world_size(),
-        device=torch.device(device),
-        precision="float32",
-        channels_last=False,
-    )
 
 
 def gradients(method: Method, pieces: int, n: int = 8) -> tuple[Step, dict[str, Tensor]]:
@@ -36,7 +26,7 @@ def gradients(method: Method, pieces: int, n: int = 8) -> tuple[Step, dict[str, 
         [gather.own(view) for view in views(n)],
         0.5,
         pieces=pieces,
-        runtime=runtime(),
+        runtime=small.runtime(),
         reseed=partial(seed_everything, 3, 4),
     )
     found = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}

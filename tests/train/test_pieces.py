@@ -10,23 +10,12 @@ from torch import Tensor, nn
 import squint
 from squint import methods
 from squint.errors import RecipeError, RunError
-from squint.ops import gather
 from squint.recipe import Recipe
 from squint.train import memory, pieces
 from squint.train.pieces import pieces_of
 from squint.train.runtime import Runtime
 from toys import make
 from train import small
-
-
-def runtime(device: str = "cpu") -> Runtime:
-    return Runtime(
-        rank=gather.rank(),
-        world_size=gather.world_size(),
-        device=torch.device(device),
-        precision="float32",
-        channels_last=False,
-    )
 
 
 def asked(micro: object) -> Recipe:
@@ -36,7 +25,7 @@ def asked(micro: object) -> Recipe:
 def test_pieces_are_what_the_recipe_asks_for() -> None:
     method = make("simclr")
     for micro, number in (("off", 1), (small.BATCH, 1), (small.BATCH // 4, 4), ("auto", 1)):
-        assert pieces_of(method, asked(micro), runtime()) == number
+        assert pieces_of(method, asked(micro), small.runtime()) == number
 
 
 def test_a_piece_that_does_not_divide_the_batch_is_refused() -> None:
@@ -54,11 +43,11 @@ def test_auto_halves_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         return images <= 4
 
     monkeypatch.setattr(pieces, "_fits", fits)
-    assert pieces_of(make("simclr"), asked("auto"), runtime("cuda")) == 4
+    assert pieces_of(make("simclr"), asked("auto"), small.runtime("cuda")) == 4
     assert tried == [16, 8, 4]
     monkeypatch.setattr(pieces, "_fits", lambda *_: False)
     with pytest.raises(RunError, match="not even in pieces of 2"):
-        pieces_of(make("simclr"), asked("auto"), runtime("cuda"))
+        pieces_of(make("simclr"), asked("auto"), small.runtime("cuda"))
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco-v2"])
@@ -68,7 +57,7 @@ def test_a_trial_leaves_no_trace_and_says_when_memory_runs_out(
     recipe = small.recipe(name)
     method = methods.build(recipe)
     before = copy.deepcopy(method.state_dict())
-    assert pieces._fits(method, recipe, runtime(), small.BATCH)
+    assert pieces._fits(method, recipe, small.runtime(), small.BATCH)
     assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())
     assert all(parameter.grad is None for parameter in method.parameters())
 
@@ -76,7 +65,7 @@ def test_a_trial_leaves_no_trace_and_says_when_memory_runs_out(
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(method.projector, "forward", full)
-    assert not pieces._fits(method, recipe, runtime(), small.BATCH)
+    assert not pieces._fits(method, recipe, small.runtime(), small.BATCH)
 
 
 def large(name: str = "simclr", **changes: object) -> Recipe:
@@ -85,7 +74,7 @@ def large(name: str = "simclr", **changes: object) -> Recipe:
 
 
 def kept_per_image(recipe: Recipe) -> float:
-    host = pieces._host_of(methods.build(recipe), recipe, runtime())
+    host = pieces._host_of(methods.build(recipe), recipe, small.runtime())
     assert host is not None
     return host.kept
 
@@ -129,7 +118,7 @@ def test_a_step_that_may_not_fit_is_warned_of(monkeypatch: pytest.MonkeyPatch) -
     needed = small.BATCH * kept_per_image(recipe)
     monkeypatch.setattr(memory, "free_bytes", lambda: int(1.1 * needed))
     with pytest.warns(UserWarning, match=r"takes 1\.\d to 1\.\d GiB of memory, and 1\.\d GiB"):
-        assert pieces_of(method, recipe, runtime()) == 1
+        assert pieces_of(method, recipe, small.runtime()) == 1
 
 
 def test_on_a_cpu_auto_goes_by_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,13 +128,13 @@ def test_on_a_cpu_auto_goes_by_what_is_free(monkeypatch: pytest.MonkeyPatch) -> 
     state = copy.deepcopy(method.state_dict())
     for share, number in ((2.0, 1), (1.1, 2), (0.4, 4)):
         monkeypatch.setattr(memory, "free_bytes", lambda share=share: int(share * needed))
-        assert pieces_of(method, recipe, runtime()) == number
+        assert pieces_of(method, recipe, small.runtime()) == number
     assert all(torch.equal(state[key], value) for key, value in method.state_dict().items())
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(RunError, match="not even in pieces of 2 images"):
-        pieces_of(method, recipe, runtime())
+        pieces_of(method, recipe, small.runtime())
     monkeypatch.setattr(memory, "free_bytes", lambda: None)
-    assert pieces_of(method, recipe, runtime()) == 1
+    assert pieces_of(method, recipe, small.runtime()) == 1
 
 
 def test_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,13 +97,13 @@ def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
     """The first blocks that fit on the chip, and nothing; or None and what went wrong."""
     from squint.ops import contrast_triton_kernels as kernels
 
-    codes = torch.zeros(16, dimensions, device=device, requires_grad=True)
     fitting: list[kernels.Blocks] = []
 
     def run() -> str:
         for blocks in kernels.CHOICE:
             try:
-                with trial.on(device):
+                with torch.inference_mode(False), torch.enable_grad(), trial.on(device):
+                    codes = torch.zeros(16, dimensions, device=device, requires_grad=True)
                     nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
                     torch.autograd.grad(nats, codes)
             except Exception as error:

@@ -84,8 +84,10 @@ def _rest(
         return views
     sharp = torch.empty(crops.shape, device=crops.device)
     kernels.colour(crops, look, sharp, flags, None, flip=flip)
+    from squint.views.blur_triton_kernels import blurred
+
     radius, reflect = reference.blur_radius(config.size), view.blur.padding == "reflect"
-    kernels.blurred(sharp, look, views, finish, radius=radius, reflect=reflect)
+    blurred(sharp, look, views, finish, radius=radius, reflect=reflect)
     return views
 
 

@@ -1,8 +1,8 @@
-"""Triton kernels of views; imported only where they run.
+"""Triton kernels of crops and colours; imported only where they run.
 
 `colour` has a program per image, so that the operations of its jitter happen in its own order and
-no others do; the mean that contrast stretches about takes a pass of its own. `blurred` is two
-passes, along rows and along columns, of which the second also finishes the views.
+no others do; the mean that contrast stretches about takes a pass of its own. The blur that may come
+after it is in `blur_triton_kernels`.
 """
 
 # pyright: basic, reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
@@ -72,33 +72,12 @@ def colour(
     """
     size = images.shape[-1]
     _colour[(len(images),)](
-        images, *_strides(images)[:2], look.flip, look.jitter, look.brightness, look.contrast,
-        look.saturation, look.hue, look.order, look.gray, look.solarize, out, *_strides(out),
+        images, *images.stride()[:2], look.flip, look.jitter, look.brightness, look.contrast,
+        look.saturation, look.hue, look.order, look.gray, look.solarize, out, *out.stride(),
         *(finish.scale if finish else (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)), size,
         **flags._asdict(), BYTES=images.dtype == torch.uint8, FLIP=flip,
         FINISH=finish is not None, SOLARIZE=finish is not None and finish.solarize, PIXELS=PIXELS,
     )  # fmt: skip
-
-
-def blurred(
-    images: Tensor, look: Look, out: Tensor, finish: Finish, *, radius: int, reflect: bool
-) -> None:
-    """Blur of (n, 3, s, s) float32 images where `look` says so, and the end of all of them."""
-    size = images.shape[-1]
-    tiles = triton.cdiv(size * size, PIXELS)
-    grid = (3 * len(images) * tiles,)
-    across = torch.empty_like(images)
-    _blur_across[grid](
-        images, look.blur, look.sigma, across, size, tiles, radius, REFLECT=reflect, PIXELS=PIXELS
-    )
-    _blur_down[grid](
-        images, across, look.blur, look.sigma, look.solarize, out, *_strides(out), *finish.scale,
-        size, tiles, radius, REFLECT=reflect, SOLARIZE=finish.solarize, PIXELS=PIXELS,
-    )  # fmt: skip
-
-
-def _strides(images: Tensor) -> tuple[int, ...]:
-    return images.stride()
 
 
 @triton.jit(do_not_specialize=["bicubic"])
@@ -120,11 +99,12 @@ def _crop(
     grey = resized(corner, image_width, h, w, size, i, wanted, bicubic, ROWS, COLUMNS)
     at = (plane.to(tl.int64) * size + i[:, None]) * size + j[None, :]
     inside = (i < size)[:, None] & (j < size)[None, :]
-    tl.store(crops + at, _clip(grey / 255.0), mask=inside)
+    tl.store(crops + at, clip(grey / 255.0), mask=inside)
 
 
 @triton.jit
-def _clip(x):
+def clip(x):
+    """Into 0..1."""
     return tl.minimum(tl.maximum(x, 0.0), 1.0)
 
 
@@ -142,7 +122,7 @@ def _luma(r, g, b):
 def _below(angle):
     """Share of its chroma by which a channel lies below V: see `color.hue`."""
     sixths = (angle - tl.floor(angle)) * 6.0
-    return _clip(2.0 - tl.abs(sixths - 2.0))
+    return clip(2.0 - tl.abs(sixths - 2.0))
 
 
 @triton.jit
@@ -153,9 +133,9 @@ def _turned(r, g, b, turns):
     behind = tl.where(value == g, (b - r) / divisor + 2.0, (r - g) / divisor + 4.0)
     sixths = tl.where(value == r, (g - b) / divisor, behind)
     angle = sixths / 6.0 + turns + 2.0
-    r = _clip(value - chroma * _below(angle + 5.0 / 6.0))
-    g = _clip(value - chroma * _below(angle + 0.5))
-    b = _clip(value - chroma * _below(angle + 1.0 / 6.0))
+    r = clip(value - chroma * _below(angle + 5.0 / 6.0))
+    g = clip(value - chroma * _below(angle + 0.5))
+    b = clip(value - chroma * _below(angle + 1.0 / 6.0))
     return r, g, b
 
 
@@ -167,9 +147,9 @@ def _saturated(r, g, b, factor, TENSORFLOW: tl.constexpr):
         factor = tl.minimum(tl.maximum(factor, 0.0), origin / tl.maximum(chroma, 1e-12))
     else:
         origin = _luma(r, g, b)
-    r = _clip(_towards(origin, r, factor))
-    g = _clip(_towards(origin, g, factor))
-    b = _clip(_towards(origin, b, factor))
+    r = clip(_towards(origin, r, factor))
+    g = clip(_towards(origin, g, factor))
+    b = clip(_towards(origin, b, factor))
     return r, g, b
 
 
@@ -196,14 +176,14 @@ def _operate(
     if BRIGHTNESS:
         if operation == 0:
             if ADD:
-                r, g, b = _clip(r + brightness), _clip(g + brightness), _clip(b + brightness)
+                r, g, b = clip(r + brightness), clip(g + brightness), clip(b + brightness)
             else:
-                r, g, b = _clip(r * brightness), _clip(g * brightness), _clip(b * brightness)
+                r, g, b = clip(r * brightness), clip(g * brightness), clip(b * brightness)
     if CONTRAST:
         if operation == 1:
-            r = _clip(_towards(mean_r, r, contrast))
-            g = _clip(_towards(mean_g, g, contrast))
-            b = _clip(_towards(mean_b, b, contrast))
+            r = clip(_towards(mean_r, r, contrast))
+            g = clip(_towards(mean_g, g, contrast))
+            b = clip(_towards(mean_b, b, contrast))
     if SATURATION:
         if operation == 2:
             r, g, b = _saturated(r, g, b, saturation, TENSORFLOW)
@@ -231,7 +211,8 @@ def _load(image, down, p, size, flip, gray, BYTES: tl.constexpr, GRAY_FIRST: tl.
 
 
 @triton.jit
-def _finished(x, solarize, mean, std, SOLARIZE: tl.constexpr):
+def finished(x, solarize, mean, std, SOLARIZE: tl.constexpr):
+    """The end of a view: solarize and normalise."""
     if SOLARIZE:
         x = tl.where(solarize & (x >= 0.5), 1.0 - x, x)
     return (x - mean) / std
@@ -307,94 +288,11 @@ def _colour(
             luma = _luma(r, g, b)
             r, g, b = tl.where(gray, luma, r), tl.where(gray, luma, g), tl.where(gray, luma, b)
         if FINISH:
-            r = _finished(r, solarize, mean_r, std_r, SOLARIZE)
-            g = _finished(g, solarize, mean_g, std_g, SOLARIZE)
-            b = _finished(b, solarize, mean_b, std_b, SOLARIZE)
+            r = finished(r, solarize, mean_r, std_r, SOLARIZE)
+            g = finished(g, solarize, mean_g, std_g, SOLARIZE)
+            b = finished(b, solarize, mean_b, std_b, SOLARIZE)
         inside = p < size * size
         at = place + (p // size) * out_y + (p % size) * out_x
         tl.store(at, r, mask=inside)
         tl.store(at + out_c, g, mask=inside)
         tl.store(at + 2 * out_c, b, mask=inside)
-
-
-@triton.jit
-def _weight(distance, sigma):
-    share = distance / sigma
-    return tl.exp(-0.5 * share * share)
-
-
-@triton.jit
-def _weights_together(sigma, radius):
-    total = 0.0
-    for tap in range(2 * radius + 1):
-        total += _weight((tap - radius).to(tl.float32), sigma)
-    return total
-
-
-@triton.jit
-def _mirrored(place, size):
-    """A place beyond an edge, seen in the edge's pixel as in a mirror."""
-    place = tl.abs(place)
-    return tl.where(place >= size, 2 * size - 2 - place, place)
-
-
-@triton.jit
-def _blur_across(
-    images, blurs, sigmas, across, size, tiles, radius,
-    REFLECT: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    program = tl.program_id(0)
-    plane, tile = (program // tiles).to(tl.int64), program % tiles
-    if tl.load(blurs + plane // 3) != 0:
-        sigma = tl.load(sigmas + plane // 3)
-        source = images + plane * size * size
-        p = tile * PIXELS + tl.arange(0, PIXELS)
-        inside = p < size * size
-        y, x = p // size, p % size
-        total = _weights_together(sigma, radius)
-        mix = tl.zeros((PIXELS,), tl.float32)
-        for tap in range(2 * radius + 1):
-            at = x + tap - radius
-            there = inside
-            if REFLECT:
-                at = _mirrored(at, size)
-            else:
-                there = inside & (at >= 0) & (at < size)
-            pixel = tl.load(source + y * size + at, mask=there, other=0.0)
-            mix += _weight((tap - radius).to(tl.float32), sigma) / total * pixel
-        tl.store(across + plane * size * size + p, mix, mask=inside)
-
-
-@triton.jit
-def _blur_down(
-    images, across, blurs, sigmas, solarizes, out, out_n, out_c, out_y, out_x,
-    mean_r, mean_g, mean_b, std_r, std_g, std_b, size, tiles, radius,
-    REFLECT: tl.constexpr, SOLARIZE: tl.constexpr, PIXELS: tl.constexpr,
-):  # fmt: skip
-    program = tl.program_id(0)
-    plane, tile = (program // tiles).to(tl.int64), program % tiles
-    n, channel = plane // 3, plane % 3
-    p = tile * PIXELS + tl.arange(0, PIXELS)
-    inside = p < size * size
-    y, x = p // size, p % size
-    if tl.load(blurs + n) != 0:
-        sigma = tl.load(sigmas + n)
-        source = across + plane * size * size
-        total = _weights_together(sigma, radius)
-        mix = tl.zeros((PIXELS,), tl.float32)
-        for tap in range(2 * radius + 1):
-            at = y + tap - radius
-            there = inside
-            if REFLECT:
-                at = _mirrored(at, size)
-            else:
-                there = inside & (at >= 0) & (at < size)
-            pixel = tl.load(source + at * size + x, mask=there, other=0.0)
-            mix += _weight((tap - radius).to(tl.float32), sigma) / total * pixel
-        view = _clip(mix)
-    else:
-        view = tl.load(images + plane * size * size + p, mask=inside, other=0.0)
-    mean = tl.where(channel == 0, mean_r, tl.where(channel == 1, mean_g, mean_b))
-    std = tl.where(channel == 0, std_r, tl.where(channel == 1, std_g, std_b))
-    view = _finished(view, tl.load(solarizes + n) != 0, mean, std, SOLARIZE)
-    tl.store(out + n * out_n + channel * out_c + y * out_y + x * out_x, view, mask=inside)
