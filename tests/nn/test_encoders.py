@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from squint.errors import RecipeError
 from squint.nn import encoders
@@ -207,6 +208,37 @@ def test_a_narrow_projection_is_the_strided_convolution(side: int) -> None:
         convolution(images).square().sum().backward()
     torch.testing.assert_close(shortcut(images), plain(images), rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(shortcut.weight.grad, plain.weight.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_of_few_positions_is_the_convolution(height, width, stride, memory_format):
+    encoder = encoders.build("resnet10", width=0.125)
+    ours = (encoder.layer2 if stride == 2 else encoder.layer1)[0].conv1.double()
+    assert type(ours) is not nn.Conv2d
+    plain = nn.Conv2d(8, ours.out_channels, 3, stride, padding=1, bias=False).double()
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(5, 8, height, width, dtype=torch.float64)
+    images = images.contiguous(memory_format=memory_format)
+    inputs, outputs = [images.clone().requires_grad_() for _ in range(2)], []
+    for convolution, x in zip((ours, plain), inputs, strict=True):
+        outputs.append(convolution(x))
+        outputs[-1].square().sum().backward()
+    pairs = [outputs, [x.grad for x in inputs], [ours.weight.grad, plain.weight.grad]]
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_few_positions_cost_fewer_products_in_training_alone():
+    """And an exported encoder stays a plain stack of convolutions."""
+    convolution = encoders.build("resnet10", width=0.125).layer1[0].conv1
+    counts = []
+    for training in (True, False):
+        with FlopCounterMode(display=False) as counter:
+            convolution.train(training)(torch.randn(5, 8, 2, 2))
+        counts.append(counter.get_total_flops())
+    assert counts[0] * 36 == counts[1] * 16
 
 
 NARROW = """
