@@ -1,6 +1,12 @@
 """evaluation.json: what is in it survives whatever is measured next."""
 
+import fcntl
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,7 +14,7 @@ import pytest
 
 from squint import pretrain
 from squint.errors import RunError
-from squint.evaluate import protocols
+from squint.evaluate import evaluation_file, protocols
 from squint.evaluate.options import Protocol
 from squint.evaluate.protocols import PROTOCOLS, evaluate
 from squint.runs import Run
@@ -62,3 +68,93 @@ def test_a_damaged_file_is_not_written_over(run: Run) -> None:
         evaluate(run, protocols=("knn",))
     assert path.read_text() == whole[:50]
     path.write_text(whole)
+
+
+def test_another_evaluation_meanwhile_loses_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.path / "evaluation.json").unlink(missing_ok=True)
+    other = small.source(tmp_path)
+
+    def interrupted(bench: Any) -> dict[str, Any]:
+        evaluate(run, protocols=("linear",))
+        evaluate(run, data=other, protocols=("knn",))
+        return PROTOCOLS["knn"](bench)
+
+    monkeypatch.setattr(protocols, "PROTOCOLS", {**PROTOCOLS, "compression": interrupted})
+    table = evaluate(run, protocols=("compression",))
+    assert table == written(run) and set(table["results"]) == {"knn_top1", "linear_top1"}
+    assert [(each["data"], set(each["results"])) for each in table["others"]] == [
+        (other, {"knn_top1"})
+    ]
+
+
+HEAD = {"weights": "w", "data": "a", "fingerprint": "f"}
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    writers = [
+        threading.Thread(target=evaluation_file.add, args=(path, HEAD, {str(n): {}}))
+        for n in range(8)
+    ]
+    with (tmp_path / ".evaluation.json.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for writer in writers:
+            writer.start()
+        writers[0].join(0.2)
+        assert all(writer.is_alive() for writer in writers) and not path.exists()
+    for writer in writers:
+        writer.join(60)
+    assert set(json.loads(path.read_text())["results"]) == set(map(str, range(8)))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from squint.evaluate.evaluation_file import _alone
+with _alone(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_writer_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    command = [sys.executable, "-c", KILLED, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "mine\n"
+        process.send_signal(signal.SIGKILL)
+    assert (tmp_path / ".evaluation.json.lock").exists()
+    assert evaluation_file.add(path, HEAD, {"x": {}})["results"] == {"x": {}}
+
+
+def test_the_same_images_are_the_same_however_they_are_spelled(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.path / "evaluation.json").unlink(missing_ok=True)
+    evaluate(run, protocols=("knn",))
+    source = Path(run.source)
+    monkeypatch.chdir(source.parent)
+    table = evaluate(run, data=source.name, protocols=("linear",))
+    assert set(table["results"]) == {"knn_top1", "linear_top1"} and "others" not in table
+
+
+def test_other_images_of_the_same_name_are_others(run: Run, tmp_path: Path) -> None:
+    (run.path / "evaluation.json").unlink(missing_ok=True)
+    source = small.source(tmp_path)
+    evaluate(run, data=source, protocols=("knn",))
+    os.utime(source, (1, 1))
+    table = evaluate(run, data=source, protocols=("linear",))
+    assert set(table["results"]) == {"linear_top1"} and len(table["others"]) == 1
+
+
+def test_a_table_of_an_earlier_version_is_known_by_its_images_name(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    old = {"weights": "w", "data": "a", "results": {"x": 1, "y": 1}}
+    elsewhere = {"weights": "w", "data": "b", "results": {"x": 3}}
+    path.write_text(json.dumps(old | {"others": [elsewhere]}))
+    table = evaluation_file.add(path, HEAD, {"y": 2})
+    assert table == HEAD | {"results": {"x": 1, "y": 2}, "others": [elsewhere]}
+    assert json.loads(path.read_text()) == table

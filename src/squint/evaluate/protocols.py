@@ -7,7 +7,6 @@ To add a protocol: a function `Bench -> {name: entry}` in a file of its own (`be
 entry holds), its settings and its name in `options.py`, and one line in `PROTOCOLS`.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from squint import runs
 from squint.data import Images, open_source
 from squint.device import choose_device
 from squint.environment import environment
@@ -24,6 +22,7 @@ from squint.evaluate import (
     augmentations,
     compare,
     compression,
+    evaluation_file,
     fewshot,
     finetune,
     fitted,
@@ -39,13 +38,10 @@ from squint.evaluate import (
     transfer,
 )
 from squint.evaluate.bench import Bench
+from squint.evaluate.evaluation_file import Table
 from squint.evaluate.options import Options, SubjectOptions
 from squint.evaluate.subject import Subject, open_subject
 from squint.runs import Run
-
-Table = dict[str, Any]
-"""What evaluation.json holds: `results` by name (entries as in `bench.py`), what they are of, and
-in `others` the tables of other data or earlier weights."""
 
 PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "knn": knn.measured,
@@ -98,13 +94,18 @@ def evaluate(
     under_test = open_subject(target, subject)
     images = images_of(under_test, data)
     bench = Bench(under_test, images, device_of(device), options or Options())
-    table = _begun(under_test.out, under_test.described() | {"data": images.name})
+    head = under_test.described() | {
+        "data": images.name,
+        "fingerprint": images.fingerprint(),
+        "environment": environment(),
+    }
+    table = evaluation_file.joined(under_test.out, head, {})
     for protocol in protocols:
         began = time.monotonic()
         results = PROTOCOLS[protocol](bench)
         seconds = time.monotonic() - began
-        table["results"] |= {name: entry | {"seconds": seconds} for name, entry in results.items()}
-        runs.write_json(under_test.out, table)
+        timed = {name: entry | {"seconds": seconds} for name, entry in results.items()}
+        table = evaluation_file.add(under_test.out, head, timed)
     return table
 
 
@@ -143,30 +144,3 @@ def device_of(name: str) -> torch.device:
         SquintError: it is unknown, or not on this machine.
     """
     return choose_device(name, mps=False)
-
-
-def _begun(path: Path, head: Table) -> Table:
-    """The table to add to: the file's own if it is of the same weights and data."""
-    earlier = _read(path)
-    tables = [table for table in (earlier, *earlier.pop("others", [])) if table.get("results")]
-    same = [table for table in tables if _identity(table) == _identity(head)]
-    others = [table for table in tables if _identity(table) != _identity(head)]
-    results = dict(same[0]["results"]) if same else {}
-    kept = {"others": others} if others else {}
-    return head | {"environment": environment(), "results": results} | kept
-
-
-def _identity(table: Table) -> tuple[Any, ...]:
-    return table.get("data"), table.get("weights")
-
-
-def _read(path: Path) -> Table:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} can't be read ({error}), and writing it anew would lose what it holds. "
-            "Move it away or restore it."
-        ) from None
