@@ -12,9 +12,10 @@ from sklearn.metrics import roc_auc_score
 
 import squint
 from squint.cli import main
+from squint.compression import lipschitz as slopes
 from squint.data import open_source
 from squint.errors import RunError
-from squint.evaluate import compression, surprise
+from squint.evaluate import compression, inputs, surprise
 from squint.evaluate.inputs import squares, view_pairs
 from squint.evaluate.options import LipschitzOptions, Options, SurpriseOptions
 from squint.evaluate.protocols import evaluate
@@ -165,6 +166,38 @@ def test_surprise_and_slopes_are_measured_and_drawn(run: Run, tmp_path: Path) ->
     assert bound["value"] < bound["table"]["slope in the steepest z"]["max"]
     for name in ("surprise", "surprise_features", "lipschitz"):
         assert (run.path / "figures" / f"{name}-dark.png").stat().st_size > 10_000
+
+
+def test_slopes_are_of_as_many_images_as_the_protocol_says(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "BATCH", 4)
+    seen: list[int] = []
+    quantiles = slopes.quantiles
+
+    def counted(values: torch.Tensor) -> list[float]:
+        seen.append(len(values))
+        return quantiles(values)
+
+    monkeypatch.setattr(slopes, "quantiles", counted)
+    for asked, count in ((6, 6), (50, 19)):  # a fifth of 96 is held out
+        options = Options(lipschitz=LipschitzOptions(images=asked, iterations=1))
+        results = evaluate(run, protocols=("lipschitz",), options=options)["results"]
+        assert set(seen) == {count}
+        for name in ("lipschitz_median", "lipschitz_lower_bound"):
+            assert f" {count} held-out images" in results[name]["protocol"]
+        seen.clear()
+
+
+def test_slopes_towards_a_view_only_the_other_recipe_has_are_left_out(tmp_path: Path) -> None:
+    recipe = small.recipe("simclr", views__second__solarize=0.5)
+    asymmetric = squint.pretrain(
+        small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True
+    )
+    options = Options(lipschitz=LipschitzOptions(images=6, iterations=1))
+    table = evaluate(asymmetric, protocols=("lipschitz",), options=options)["results"]
+    rows = table["lipschitz_median"]["table"]
+    assert "towards solarize" not in rows and "towards crop" in rows
 
 
 def test_squares_are_the_pixels_evaluation_sees(run: Run) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from squint.data import Images, open_source
+from squint.evaluate import inputs
 from squint.evaluate.inputs import labelled_squares, squares, view_pairs
 from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
 from squint.views import TwoViews
@@ -48,6 +49,19 @@ def test_squares_are_those_of_whole_images(images: Images) -> None:
     good = torch.tensor([row for row in range(8) if row != BROKEN])
     assert torch.equal(numbers, good) and torch.equal(pixels, expected[good])
     assert images.labels is not None and labels.tolist() == images.labels[good].tolist()
+
+
+def test_every_image_asked_for_is_shown(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "BATCH", 3)
+    np.save(tmp_path / "packed.npy", np.zeros((8, 32, 32, 3), dtype=np.uint8))
+    for source in (images, open_source(tmp_path / "packed.npy")):
+        assert [len(squares(source, VIEWS, limit=limit)) for limit in (7, 8, 20)] == [7, 8, 8]
+        shown = redrawn_pairs(source, VIEWS, device=torch.device("cpu"), limit=7)
+        assert [len(batch[NOTHING][0]) for batch in shown] == [3, 3, 1]
+        pairs = view_pairs(source, VIEWS, device=torch.device("cpu"), limit=7)
+        assert [len(first) for first, _ in pairs] == [3, 3], "equal batches"
 
 
 def test_pairs_are_those_of_whole_images(images: Images) -> None:

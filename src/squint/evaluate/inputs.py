@@ -120,13 +120,17 @@ def view_pairs(
     black.
     """
     two_views = TwoViews(views, seed=0)
-    yield from shown(
+    size = 0
+    for first, second in shown(
         images,
         limit=limit,
         whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
         crop=lambda picture, row: two_views.crops_of(picture, row, epoch),
         finish=lambda crops, rows: two_views.finish(crops.to(device), rows, epoch),
-    )
+    ):
+        size = size or len(first)
+        if limit is None or len(first) == size:
+            yield first, second
 
 
 def shown(
@@ -137,7 +141,7 @@ def shown(
     crop: Callable[[Picture, int], Tensor],
     finish: Callable[[Tensor, Tensor], Shown],
 ) -> Iterator[Shown]:
-    """Something made of every batch of at most `limit` images; see `view_pairs` for which.
+    """Something made of every batch of at most `limit` images, the last of which may be smaller.
 
     Args:
         images: a source.
@@ -147,15 +151,12 @@ def shown(
         finish: and the rest for a batch of crops and their numbers.
     """
     stock = _stock(images, limit)
-    size = min(BATCH, len(stock.images))
     if stock.pixels is not None:
         for rows, pixels in _from_memory(stock):
-            if limit is None or len(rows) == size:
-                yield whole(pixels, rows)
+            yield whole(pixels, rows)
         return
     for rows, crops, _ in _from_files(stock, crop):
-        if limit is None or len(rows) == size:
-            yield finish(crops, rows)
+        yield finish(crops, rows)
 
 
 def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, "n c s s"]:

@@ -5,6 +5,7 @@ any scale and normalisation can be compared: the slope is in directions per unit
 most a direction can move is 2.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ COLUMNS = ("median", "90 %", "99 %", "max")
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: steepest slopes, and slopes towards augmented and corrupted images."""
     options = bench.options.lipschitz
-    tables = {which: _table(bench, which) for which in bench.kinds}
+    stored = squares(bench.parts.test, bench.views, limit=options.images)  # uint8
+    tables = {which: _table(bench, which, stored) for which in bench.kinds}
     table = {
         row + ("" if which == "trained" else " (random)"): columns
         for row in tables["trained"]
@@ -41,7 +43,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     }
     protocol = (
         "direction of encoder features per pixel distance (pixels 0 to 1, Euclidean); steepest: "
-        f"largest singular value of the Jacobian at {options.images} held-out images, evaluation "
+        f"largest singular value of the Jacobian at {len(stored)} held-out images, evaluation "
         f"view, power iteration to {lipschitz.TOLERANCE:g} or {options.iterations} steps; towards: "
         "slope to the other image, whole way (secant) and, local, a share of "
         f"{LOCAL:g}; augmentations as in the protocol augmentations, corruptions of severity "
@@ -52,7 +54,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     values = {which: rows["steepest"]["max"] for which, rows in tables.items()}
     entries["lipschitz_max"] = bench.entry(values, protocol)
     if bench.subject.run is not None:
-        entries |= _bounds_of_code(bench)
+        entries |= _bounds_of_code(bench, len(stored))
     draw(bench, tables)
     return entries
 
@@ -84,7 +86,7 @@ def draw(bench: Bench, tables: Mapping[str, Mapping[str, Mapping[str, float]]]) 
     figures.save(ranges, bench.subject.out.parent / figures.FOLDER, "lipschitz", height=height)
 
 
-def _table(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
+def _table(bench: Bench, which: Which, stored: Tensor) -> dict[str, dict[str, float]]:
     options = bench.options.lipschitz
     module = bench.module(which).to(bench.device)
     mean, std = _normalisation(bench.views, bench.device)
@@ -92,29 +94,35 @@ def _table(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
     def direction(pixels: Tensor) -> Tensor:
         return F.normalize(module((pixels - mean) / std).float(), dim=1)
 
-    stored = squares(bench.parts.test, bench.views, limit=options.images)  # uint8
     pixels = stored.to(bench.device).float() / 255
     with evaluation_mode(module):
         steep = lipschitz.steepest(direction, pixels, iterations=options.iterations)
         rows: dict[str, dict[str, float]] = {"steepest": _named(lipschitz.quantiles(steep))}
-        views = redrawn_pairs(
-            bench.parts.test, bench.views, device=bench.device, limit=options.images
-        )
-        for name, pair in next(views).items():
-            if name != NOTHING:
-                ours, others = (view * std + mean for view in pair)
-                rows[f"towards {name}"] = _towards(direction, ours, others)
+        first = dataclasses.replace(bench.views, second=bench.views.first)
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for batch in redrawn_pairs(
+            bench.parts.test, first, device=bench.device, limit=options.images
+        ):
+            for name, pair in batch.items():
+                if name != NOTHING:
+                    ours, others = (view * std + mean for view in pair)
+                    found.setdefault(name, []).append(_slopes(direction, ours, others))
         for name in CORRUPTIONS if corruptible(stored) else ():
             others = _corrupted(stored, name).to(bench.device).float() / 255
-            rows[f"towards {name}"] = _towards(direction, pixels, others)
-    return rows
+            found[name] = [_slopes(direction, pixels, others)]
+    return rows | {f"towards {name}": _towards(slopes) for name, slopes in found.items()}
 
 
-def _towards(
+def _slopes(
     direction: Callable[[Tensor], Tensor], pixels: Image, others: Image
-) -> dict[str, float]:
+) -> tuple[Tensor, Tensor]:
+    """Towards other images, the whole way and locally, (n,) each."""
     secant = lipschitz.slopes(direction, pixels, others)
-    local = lipschitz.slopes(direction, pixels, others, share=LOCAL)
+    return secant, lipschitz.slopes(direction, pixels, others, share=LOCAL)
+
+
+def _towards(slopes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    secant, local = map(torch.cat, zip(*slopes, strict=True))
     return _named(lipschitz.quantiles(secant)) | {"local median": lipschitz.quantiles(local)[0]}
 
 
@@ -128,7 +136,7 @@ def _corrupted(stored: Tensor, name: str) -> Tensor:
 
 
 @torch.no_grad()
-def _bounds_of_code(bench: Bench) -> dict[str, Any]:
+def _bounds_of_code(bench: Bench, images: int) -> dict[str, Any]:
     """The bounds from divergences of the code's laws, over pairs of independent views."""
     method = compression.method_of(bench, "lipschitz")
     coder = compression.coder_of(method)
@@ -156,7 +164,7 @@ def _bounds_of_code(bench: Bench) -> dict[str, Any]:
             found["exact"].append(lipschitz.of_vmf(h, other, ours, theirs, apart))
     row = {name: _named(lipschitz.quantiles(torch.cat(part))) for name, part in found.items()}
     pairs = (
-        f"{limit} held-out images' pairs of independent views of one recipe, pixels 0 to 1, seed 0"
+        f"{images} held-out images' pairs of independent views of one recipe, pixels 0 to 1, seed 0"
     )
     entries = {
         "lipschitz_lower_bound": (

@@ -53,7 +53,7 @@ def redrawn_pairs(
 ) -> Iterator[dict[str, Pair]]:
     """For every batch, the pairs by what was drawn anew: nothing, each augmentation, everything.
 
-    With two recipes the batch comes twice, once in each. Batches as in `view_pairs`.
+    With two recipes all batches come twice, once in each. Batches as in `shown`.
     """
     numbers: tuple[shapes.View, ...] = (0,) if views.first == views.second else (0, 1)
     for number in numbers:
