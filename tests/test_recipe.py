@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_beta_rises_over_steps_where_the_images_are_known() -> None:
     released = recipe.override({"train.step_count": "simclr"})
     assert released.beta_warmup(1000) == 1 / 12
     assert released.beta_warmup(300) == 1 / 4, "half a step is one: there is a warm-up"
-    assert recipe.override({"compression.beta_warmup_epochs": 9.0}).beta_warmup(1000) == 1.0
+    assert recipe.override({"compression.beta_warmup_epochs": 3.0}).beta_warmup(1000) == 1.0
     assert Recipe().beta_warmup(1000) == 0.0
 
 
@@ -106,6 +107,10 @@ def test_learning_rate_rules() -> None:
         ({"train.epochs": float("nan")}, ["train.epochs"]),
         ({"method.temperature": 0.0}, ["method.temperature=0"]),
         ({"optim.warmup_epochs": 1e6}, ["optim.warmup_epochs", "train.epochs"]),
+        (
+            {"optim.schedule": "steps", "optim.decay_epochs": (30.0, 120.0)},
+            ["optim.decay_epochs=(30.0, 120.0)", "train.epochs=100", "--optim.decay-epochs 60 80"],
+        ),
         ({"views.first.flip": 1.5}, ["flip=1.5", "probability"]),
         ({"views.first.crop.area": (0.9, 0.1)}, ["crop.area", "low to high"]),
         ({"views.mean": (0.5, 0.5)}, ["views.mean"]),
@@ -129,6 +134,23 @@ def test_temperature_and_kappa_b_cannot_contradict_each_other() -> None:
     assert "--compression.kappa-b 10" in str(caught.value)
     assert "--method.temperature 0.05" in str(caught.value)
     Recipe(method=SimCLRConfig(temperature=0.07), compression=CEBConfig(kappa_b=1 / 0.07))
+
+
+@pytest.mark.parametrize("temperature", [0.06, 0.07, 0.3, 0.35, 0.6, 0.7, 0.9])
+def test_the_kappa_b_that_is_advised_is_taken(temperature: float) -> None:
+    with pytest.raises(RecipeError, match="disagrees") as caught:
+        Recipe(method=SimCLRConfig(temperature=temperature), compression=CEBConfig(kappa_b=999.0))
+    advised = re.search(r"--compression.kappa-b ([\d.e+]+) as", str(caught.value))
+    assert advised is not None
+    kappa_b = float(advised[1])
+    Recipe(method=SimCLRConfig(temperature=temperature), compression=CEBConfig(kappa_b=kappa_b))
+
+
+def test_a_warm_up_of_beta_ends_before_training_does() -> None:
+    with pytest.raises(
+        RecipeError, match=r"beta_warmup_epochs=101 is longer than train.epochs=100"
+    ):
+        Recipe(compression=CEBConfig(beta_schedule="warmup", beta_warmup_epochs=101.0))
 
 
 def test_missing_and_unknown_keys_are_refused() -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from squint import presets
 from squint.data import open_source
+from squint.errors import RunError
 from squint.evaluate.protocols import evaluate
 from squint.evaluate.table import side_by_side
 from squint.recipe import Recipe
+from squint.runs import Run
 from squint.train.pretrain import finish, pretrain
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View
 
@@ -18,26 +20,34 @@ _METHODS = ("simclr", "c-simclr")
 _PROTOCOLS = ("knn", "linear", "compression")
 
 
-def main(out: Path, *, epochs: float, seed: int, device: str) -> None:
+def main(out: Path, *, epochs: float, seed: int, device: str, overwrite: bool = False) -> None:
     """Train both methods on the built-in images, measure them on its test split, print a table.
 
-    A finished run with the same recipe is measured again, an unfinished one is continued, one of
-    another recipe is replaced.
+    A finished run with the same recipe is measured again, an unfinished one is continued.
 
     Args:
         out: folder of the two run folders.
         epochs: passes over the images, for each run.
         seed: of every draw.
         device: as in `TrainConfig`.
+        overwrite: replace runs of other recipes that are there.
+
+    Raises:
+        RunError: a folder holds a run of another recipe, before anything is trained.
     """
+    recipes = {
+        method: recipe(method, epochs=epochs, seed=seed, device=device) for method in _METHODS
+    }
+    if not overwrite:
+        for method, wanted in recipes.items():
+            _check_same(out / method, wanted)
     print(
         "Ten shapes in any colour, texture, place, size, turn and light; no labels in training.\n"
         "The label (which shape) is used only to measure.\n"
     )
     images = open_source("demo")
     tables = []
-    for method in _METHODS:
-        wanted = recipe(method, epochs=epochs, seed=seed, device=device)
+    for method, wanted in recipes.items():
         folder = out / method
         run = finish(images, recipe=wanted, out=folder)
         run = run or pretrain(images, recipe=wanted, out=folder, overwrite=True)
@@ -45,6 +55,15 @@ def main(out: Path, *, epochs: float, seed: int, device: str) -> None:
         print()
     side_by_side(dict(zip(_METHODS, tables, strict=True)))
     print(f"\nEvery number with its protocol: {out}/*/evaluation.json")
+
+
+def _check_same(folder: Path, wanted: Recipe) -> None:
+    if (folder / "recipe.json").exists() and Run(folder).recipe != wanted:
+        raise RunError(
+            f"{folder} holds a run of another recipe, which is never overwritten unasked. Give the "
+            "epochs, seed and device it was trained with, another --out, or add --overwrite to "
+            "delete it."
+        )
 
 
 def recipe(method: str, *, epochs: float, seed: int, device: str) -> Recipe:

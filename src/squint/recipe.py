@@ -46,6 +46,8 @@ class Recipe:
             _check_backward_view(self.method, self.compression)
         elif isinstance(self.compression, CEBConfig):
             _check_critic(self.method.temperature, self.compression.kappa_b)
+        if isinstance(self.compression, CEBConfig):
+            _check_beta_warmup(self.compression.beta_warmup_epochs, self.train.epochs)
         if isinstance(self.method, MoCoConfig):
             _check_norm_groups(self.method.norm_groups, self.train)
         _check_micro_batch(self.train)
@@ -54,6 +56,14 @@ class Recipe:
                 f"optim.warmup_epochs={self.optim.warmup_epochs:g} is longer than "
                 f"train.epochs={self.train.epochs:g}: the learning rate would never be reached. "
                 f"Set --optim.warmup-epochs to at most {self.train.epochs:g}."
+            )
+        if max(self.optim.decay_epochs, default=0) >= self.train.epochs:
+            end = self.train.epochs
+            raise RecipeError(
+                f"optim.decay_epochs={self.optim.decay_epochs} must come before the end, "
+                f"train.epochs={end:g}, or the learning rate never falls. Give "
+                f"--optim.decay-epochs {0.6 * end:g} {0.8 * end:g}, where MoCo v1 has them, or "
+                "longer training."
             )
         if self.optim.schedule == "epoch_cosine" and self.train.step_count != "whole_epochs":
             raise RecipeError(
@@ -183,12 +193,21 @@ def from_dict(tree: Mapping[str, Any]) -> Recipe:
 
 
 def _check_critic(temperature: float, kappa_b: float) -> None:
-    if not math.isclose(temperature * kappa_b, 1.0, rel_tol=1e-6):
+    if not math.isclose(temperature * kappa_b, 1.0, rel_tol=1e-5):  # six digits will do
         raise RecipeError(
             f"method.temperature={temperature:g} disagrees with compression.kappa_b={kappa_b:g}: "
             "the compressed critic is kappa_b * cosine, so kappa_b must be 1 / temperature. "
             f"Give --compression.kappa-b {1 / temperature:g} as well, or "
             f"--method.temperature {1 / kappa_b:g}."
+        )
+
+
+def _check_beta_warmup(warmup: float, epochs: float) -> None:
+    if warmup > epochs:
+        raise RecipeError(
+            f"compression.beta_warmup_epochs={warmup:g} is longer than train.epochs={epochs:g}: "
+            "beta would never be reached. Set --compression.beta-warmup-epochs to at most "
+            f"{epochs:g}."
         )
 
 

@@ -157,3 +157,23 @@ def test_shuffling_gives_every_key_back_to_its_query() -> None:
     images, _ = views(16)
     _, key = method.embed((images, images))
     torch.testing.assert_close(key, unit(method.target(images)))
+
+
+def _keys_of_ranks_seeded_apart() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    method = MoCo(
+        nn.Flatten(),
+        nn.Identity(),
+        target=Target(nn.Flatten(), nn.Identity(), momentum=0.5),
+        queue=Queue(8, 12),
+        temperature=0.1,
+    )
+    images = gather.own(torch.randn(8, 3, 2, 2))
+    torch.manual_seed(gather.rank())
+    return method._key(images), unit(images.flatten(1))
+
+
+@pytest.mark.ranks
+def test_keys_stay_with_their_queries_where_ranks_draw_apart(ranks) -> None:
+    for keys, expected in ranks(_keys_of_ranks_seeded_apart):
+        torch.testing.assert_close(keys, expected)

@@ -117,3 +117,16 @@ def test_pool_reports_a_failed_rank_and_recovers(ranks: RankPool) -> None:
     with pytest.raises(RuntimeError, match=r"Rank \d failed"):
         ranks(_fail_on_the_second)
     assert ranks(gather.rank) == [0, 1]
+
+
+def _agreed() -> Tensor:
+    torch.manual_seed(gather.rank())
+    return gather.agreed(torch.randperm(8), torch.device("cpu"))
+
+
+@pytest.mark.ranks
+def test_ranks_agree_on_what_they_drew_apart(ranks: RankPool) -> None:
+    first, second = ranks(_agreed)
+    torch.manual_seed(0)
+    assert torch.equal(first, torch.randperm(8))
+    assert torch.equal(first, second)

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 import squint
-from squint import methods
+from squint import methods, presets
 from squint.device import choose_device, choose_precision
 from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
-from squint.train import health, loop
+from squint.train import feed, health, loop
 from squint.train.schedule import cosine
 from train import small
 
@@ -148,6 +148,24 @@ def test_nan_stops_before_anything_is_saved_and_names_the_term(
     assert state["position"]["step"] == 6, "the checkpoint of the first epoch stands"
     assert all(value.isfinite().all() for value in state["method"].values())
     assert [step for step, _ in small.curve(Run(tmp_path / "run"))] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "fewer"),
+    [
+        (100, {"method.norm_groups": 8}, 24),
+        (20, {"method.norm_groups": 8}, 16),
+        (10, {"method.norm_groups": 8}, 0),
+        (100, {"method.norm_groups": 1, "train.micro_batch_size": 32}, 32),
+        (3, {"method.norm_groups": 1}, 2),
+        (1, {"method.norm_groups": 1}, 0),
+    ],
+)
+def test_the_batch_size_that_is_advised_may_be_asked_for(images, changes, fewer) -> None:
+    recipe = presets.recipe("moco-v2@tiny").override(changes)
+    assert feed._smaller_batch(recipe, images) == fewer
+    if fewer:
+        recipe.override({"train.batch_size": fewer})
 
 
 def test_a_batch_larger_than_the_source_is_refused_before_anything_is_written(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """In how many pieces a batch goes: what is asked for, what fits, and what can't."""
 
 import copy
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,17 @@ import torch
 from torch import Tensor, nn
 
 import squint
-from squint import methods
+from squint import methods, presets
 from squint.errors import RecipeError, RunError
 from squint.recipe import Recipe
+from squint.runs import Run
 from squint.train import memory, pieces
 from squint.train.pieces import pieces_of
 from squint.train.runtime import Runtime
+from squint.train.signals import Interrupted
 from toys import make
 from train import small
+from train.test_resume import stop_in_step
 
 
 def asked(micro: object) -> Recipe:
@@ -151,3 +155,56 @@ def test_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     assert memory.free_bytes() == 99_230
     meminfo.unlink()
     assert memory.free_bytes() is None
+
+
+def test_a_resumed_run_keeps_the_pieces_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm sees a piece at a time: in other pieces it would not be the same run."""
+    data, recipe = small.source(tmp_path), large(train__micro_batch_size="auto")
+    recipe = recipe.override({"train.epochs": 2 / 6, "optim.warmup_epochs": 0.0})
+    needed = small.BATCH * kept_per_image(recipe)
+
+    def free(share: float) -> None:
+        monkeypatch.setattr(memory, "free_bytes", lambda: int(share * needed))
+
+    free(0.8)
+    whole = squint.pretrain(data, recipe=recipe, out=tmp_path / "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 1, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            squint.pretrain(data, recipe=recipe, out=tmp_path / "parts", quiet=True)
+    assert Run(tmp_path / "parts").state()["position"]["pieces"] == 2
+    free(10)
+    small.assert_same_bits(whole, squint.resume(tmp_path / "parts", quiet=True))
+    free(0.3)
+    with pytest.raises(RunError, match="8 images at once"):
+        pieces_of(methods.build(recipe), recipe, small.runtime(), begun_in=2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "groups", "ranks", "images", "smaller"),
+    [
+        (4096, 1, 1, 64, 32),
+        (250, 1, 1, 250, 125),
+        (250, 1, 2, 250, 50),
+        (256, 8, 1, 256, 128),
+        (24, 8, 1, 24, None),
+        (16, 1, 1, 2, None),
+    ],
+)
+def test_the_piece_that_is_advised_may_be_asked_for(batch, groups, ranks, images, smaller) -> None:
+    recipe = presets.recipe("moco-v2@tiny")
+    recipe = recipe.override({"train.batch_size": batch, "method.norm_groups": groups})
+    assert pieces._smaller_piece(recipe, ranks, images) == smaller
+    if smaller:
+        recipe.override({"train.micro_batch_size": smaller})
+
+
+def test_memory_that_runs_out_is_explained() -> None:
+    recipe = small.recipe(train__micro_batch_size=8)
+    with (
+        pytest.raises(RunError, match=r"8 images at once .* --train.micro-batch-size 4 "),
+        pieces.explained(recipe, small.runtime(), 2),
+    ):
+        raise torch.OutOfMemoryError("full")

@@ -137,3 +137,12 @@ def test_recipes_follow_the_schedule_of_moco_v1_and_v2(case):
     for epoch, lr in zip(case["epochs"].tolist(), case["lr"].tolist(), strict=True):
         for step in (7 * epoch, 7 * epoch + 6):  # the same all through the epoch
             assert plan.lr * lr_factor(recipe, plan, step) == pytest.approx(lr, rel=1e-12)
+
+
+def test_an_epoch_cosine_starts_at_the_peak_when_warm_up_ends():
+    recipe = presets.recipe("moco-v2@imagenet-200ep")
+    recipe = recipe.override({"optim.warmup_epochs": 50.0})
+    plan = Plan(steps_per_epoch=7, total_steps=1400, warmup_steps=350, lr=1.0)
+    factors = [lr_factor(recipe, plan, step) for step in (349, 350, 356, 357, 1399)]
+    assert factors[:3] == [349 / 350, 1.0, 1.0]
+    assert factors[3:] == [pytest.approx(cosine(1 / 150)), pytest.approx(cosine(149 / 150))]

@@ -95,7 +95,6 @@ class MoCo(Method):
     def _key(self, images: Image) -> Codes:
         if not (self.shuffle and self.training):
             return unit(self.target(images))
-        # differs from the released code: all ranks draw the order alike, none sends it round
-        order = torch.randperm(len(images) * gather.world_size())
+        order = gather.agreed(torch.randperm(len(images) * gather.world_size()), images.device)
         keys = self.target(gather.permute(images, order))
         return unit(gather.permute(keys, order.argsort()))

@@ -86,6 +86,22 @@ def permute(x: Shaped[Tensor, " n *rest"], order: Int[Tensor, " m"]) -> Shaped[T
     return own(rows(x)[send(order, x.device)])
 
 
+def agreed(x: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
+    """Rank 0's tensor on every rank, for what ranks may have drawn apart; alone, `x` itself.
+
+    A collective: every rank must call it, with a tensor of the same shape.
+
+    Args:
+        x: on the CPU; may be overwritten.
+        device: where it travels if the ranks can't talk on the CPU.
+    """
+    if world_size() == 1:
+        return x
+    x = send(x, host_device(device))
+    dist.broadcast(x, src=0)
+    return x
+
+
 class _Rows(torch.autograd.Function):
     """All-gather forward; all-reduce (sum) and own rows backward."""
 

@@ -27,6 +27,8 @@ class Position(NamedTuple):
     """Identity of the source's content."""
     precision: str
     """float32 or bfloat16, as resolved when the run began."""
+    pieces: int = 0
+    """In which a batch goes through the encoder, likewise; 0: an earlier version did not say."""
 
 
 def save(

@@ -54,12 +54,22 @@ def prepare(images: Images, recipe: Recipe) -> Readable:
         readable = Readable(train, None, check(train, limit))
     count = len(readable.images)
     if count < recipe.train.batch_size:
-        smaller = f", or --batch-size {max(2, count // 4)}" if count > 2 else ""
+        fewer = _smaller_batch(recipe, count)
+        smaller = f", or --batch-size {fewer}" if fewer else ""
         raise DataError(
             f"{train.name} has {count:,} readable image{'s' * (count != 1)}, fewer than one batch "
             f"of {recipe.train.batch_size}: no step could be taken. Give more images{smaller}."
         )
     return readable
+
+
+def _smaller_batch(recipe: Recipe, images: int) -> int:
+    """A batch size of about a quarter of the images that the recipe may have; 0: there is none."""
+    groups, micro = getattr(recipe.method, "norm_groups", 1), recipe.train.micro_batch_size
+    unit = micro if isinstance(micro, int) else groups
+    least = max(unit, 2 * groups)
+    size = max(least, images // 4 // unit * unit)
+    return size if size <= images else 0
 
 
 def check_decode(recipe: Recipe, runtime: Runtime) -> None:

@@ -187,7 +187,10 @@ def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
         return step / warmup
     epoch = step // max(1, plan.steps_per_epoch)
     if optim.schedule == "epoch_cosine":
-        return schedule.cosine(epoch / recipe.train.epochs)
+        rise = optim.warmup_epochs
+        return schedule.warmup_cosine(
+            max(epoch, rise), warmup_steps=rise, total_steps=recipe.train.epochs
+        )
     return schedule.step_decay(epoch, milestones=optim.decay_epochs)  # constant has no milestones
 
 

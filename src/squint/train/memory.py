@@ -14,37 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from squint.errors import RunError
-from squint.recipe import Recipe
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h
 
 _MEBIBYTE = 2**20
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")  # of a container: memory.max, memory.current, memory.stat
-
-
-@contextmanager
-def explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Say in a sentence that memory ran out inside, and what takes less of it.
-
-    Raises:
-        RunError: it did.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        out = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (out or "can't allocate memory" in str(error)):
-            raise
-        train, views = recipe.train, recipe.views
-        raise RunError(
-            f"The memory of {device} does not hold a step of {train.batch_size} images in two "
-            f"views of {views.size} px through {recipe.encoder.name}. Give "
-            f"--train.micro-batch-size {max(2, train.batch_size // 4)} (the same step, in pieces), "
-            "a smaller --batch-size, or a smaller encoder."
-        ) from None
 
 
 def free_bytes() -> int | None:

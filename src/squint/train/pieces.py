@@ -5,8 +5,11 @@ kills the process that runs out of it: there, what a few views keep for the back
 much a batch would need, and a step that can't fit is refused before anything is written.
 """
 
+import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,17 +30,26 @@ MARGIN = 1.25
 """What a step takes in all, over what it keeps for the backward pass; 1.1 was measured."""
 
 
-def pieces_of(method: Method, recipe: Recipe, runtime: Runtime) -> int:
+def pieces_of(method: Method, recipe: Recipe, runtime: Runtime, *, begun_in: int = 0) -> int:
     """Parts in which a batch goes through the encoder; 1 is the whole batch at once.
 
     Called before the ranks' batch norms are joined. Where nothing is known of memory (neither CUDA
     nor a CPU under Linux), `auto` is the whole batch.
+
+    Args:
+        method: not yet on its device.
+        recipe: says how many images a piece has.
+        runtime: device, and share of the batch.
+        begun_in: parts in which the run that is resumed began, which `auto` keeps: batch norm sees
+            a piece at a time. 0: a new run.
 
     Raises:
         RecipeError: a piece can't be shared out over the ranks.
         RunError: what is asked for can't fit; not even a piece of 2 images fits.
     """
     micro, batch, ranks = recipe.train.micro_batch_size, recipe.train.batch_size, runtime.world_size
+    if micro == "auto" and begun_in:
+        micro = batch // begun_in
     if micro not in ("off", "auto") and micro % ranks:
         raise RecipeError(
             f"train.micro_batch_size={micro} is global and can't be split evenly over "
@@ -62,6 +74,37 @@ def pieces_of(method: Method, recipe: Recipe, runtime: Runtime) -> int:
                 "smaller encoder or smaller views."
             )
     return int(runtime.most(pieces))
+
+
+@contextmanager
+def explained(recipe: Recipe, runtime: Runtime, pieces: int) -> Iterator[None]:
+    """Say in a sentence that memory ran out inside, and what takes less of it.
+
+    Raises:
+        RunError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (out or "can't allocate memory" in str(error)):
+            raise
+        images = recipe.train.batch_size // pieces
+        less = _smaller_piece(recipe, runtime.world_size, images)
+        advice = f"--train.micro-batch-size {less} (the same step, in pieces), " if less else ""
+        raise RunError(
+            f"The memory of {runtime.device} does not hold a step with {images} images at once in "
+            f"two views of {recipe.views.size} px through {recipe.encoder.name}. Give {advice}"
+            "a smaller --batch-size, or a smaller encoder."
+        ) from None
+
+
+def _smaller_piece(recipe: Recipe, ranks: int, images: int) -> int | None:
+    """The largest piece of at most half as many images that the recipe may have, if any."""
+    groups = getattr(recipe.method, "norm_groups", 1)
+    batch, unit = recipe.train.batch_size, math.lcm(ranks, groups)
+    sizes = range(images // 2 // unit * unit, max(1, 2 * groups - 1), -unit)
+    return next((size for size in sizes if batch % size == 0), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,14 @@ from squint.interop import encoder as encoder_file
 from squint.methods import Method
 from squint.recipe import SHORT_NAMES, Recipe, leaves
 from squint.runs import Run
-from squint.train import checkpoint, memory, optim
+from squint.train import checkpoint, optim
 from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
 from squint.train.feed import Feed, Readable, check_decode, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, Plan, fit
 from squint.train.online import online_knn
-from squint.train.pieces import pieces_of
+from squint.train.pieces import explained, pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.signals import Interrupted, watch
 from squint.views.paths import pick
@@ -115,7 +115,7 @@ def resume(
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        begun = _begin(recipe, images, readable, runtime)
+        begun = _begin(recipe, images, readable, runtime, begun_in=position.pieces)
         return _train(run, begun, state, quiet=quiet)
 
 
@@ -192,7 +192,9 @@ class _Begun:
         return Plan.of(self.recipe, self.count)
 
 
-def _begin(recipe: Recipe, images: Images, readable: Readable, runtime: Runtime) -> _Begun:
+def _begin(
+    recipe: Recipe, images: Images, readable: Readable, runtime: Runtime, *, begun_in: int = 0
+) -> _Begun:
     """The method with its first weights, and its optimizer.
 
     Made before anything is written: a recipe that can't be built leaves no folder behind.
@@ -202,7 +204,7 @@ def _begin(recipe: Recipe, images: Images, readable: Readable, runtime: Runtime)
     check_decode(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe, images=len(readable.images))
-    pieces = pieces_of(method, recipe, runtime)
+    pieces = pieces_of(method, recipe, runtime, begun_in=begun_in)
     runtime.place(method)
     return _Begun(
         recipe=recipe,
@@ -234,7 +236,7 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
         compiled = compile_encoders(method, recipe, runtime, pieces=begun.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")
-        stack.enter_context(memory.explained(recipe, runtime.device))
+        stack.enter_context(explained(recipe, runtime, begun.pieces))
         done = fit(
             method,
             begun.optimizer,
@@ -295,7 +297,7 @@ def _saver(run: Run, begun: _Begun, feed: Feed) -> Callable[[int], None]:
     def save(step: int) -> None:
         if not begun.runtime.is_main:
             return
-        position = Position(step, begun.count, fingerprint, begun.runtime.precision)
+        position = Position(step, begun.count, fingerprint, begun.runtime.precision, begun.pieces)
         checkpoint.save(run.checkpoint, method, optimizer, position, recipe)
         if keep_every and step % keep_every == 0:
             kept = run.checkpoint.with_name(f"step-{step:08d}.pt")
