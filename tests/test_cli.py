@@ -212,6 +212,17 @@ def test_from_a_folder_to_an_evaluation(capsys: pytest.CaptureFixture[str], tmp_
     assert set(Run(run.path).evaluation()["results"]) == set(results), "earlier results stay"
 
 
+def test_a_run_finds_its_images_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures(tmp_path / "demo").parent)
+    settings = {"recipe": small.recipe(), "out": tmp_path / "run", "quiet": True, "batch_size": 16}
+    run = squint.pretrain(Path("demo"), **settings)
+    assert run.source == str(tmp_path / "demo"), "not the built-in images"
+    monkeypatch.chdir(run.path)
+    squint.resume(run, quiet=True)
+
+
 def test_evaluating_without_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = pictures(tmp_path / "photos")
     run = squint.pretrain(

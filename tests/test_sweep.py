@@ -1,6 +1,7 @@
 """Sweeps: what is trained, skipped, continued and collected."""
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -12,13 +13,16 @@ import squint
 from squint import presets
 from squint import sweep as sweep_function
 from squint.configs import CEBConfig, OpenConfig
+from squint.data import open_source
 from squint.errors import RecipeError, RunError
 from squint.evaluate import frontier
-from squint.runs import Run
+from squint.runs import Run, write_json
 from squint.sweep import plan
 from squint.train import signals
 from squint.train.signals import Interrupted
 from train import small
+
+sweep_module = sys.modules["squint.sweep"]  # the package's attribute is the function
 
 
 def trained_at(run: Run) -> float:
@@ -28,8 +32,9 @@ def trained_at(run: Run) -> float:
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
+    small.source(folder)
     sweep_function(
-        small.source(folder),
+        folder / "noise.npz",
         recipe=small.recipe(),
         over="compression.beta",
         values=["plain", "0", "1"],
@@ -39,6 +44,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quiet=True,
     )
     shutil.copytree(folder / "sweep", folder / "backup")
+    shutil.copy2(folder / "noise.npz", folder / "backup.npz")
     return folder
 
 
@@ -47,6 +53,7 @@ def done(untouched: Path) -> Path:
     """The folder of a finished sweep, as it was whatever other tests did to it."""
     shutil.rmtree(untouched / "sweep")
     shutil.copytree(untouched / "backup", untouched / "sweep")
+    shutil.copy2(untouched / "backup.npz", untouched / "noise.npz")  # with its time
     return untouched
 
 
@@ -90,10 +97,9 @@ def test_what_is_done_is_skipped_and_what_stopped_goes_on(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {row: trained_at(Run(row)) for row in (done / "sweep").glob("compression*")}
-    module = sys.modules["squint.sweep"]  # the package's attribute is the function
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(sweep_module, "evaluate", lambda *_, **__: pytest.fail("measured again"))
     table = sweep_function(
-        small.source(done),
+        done / "noise.npz",
         recipe=small.recipe(),
         over="compression.beta",
         values=["plain", "0", "1"],
@@ -108,7 +114,7 @@ def test_what_is_done_is_skipped_and_what_stopped_goes_on(
 
 def test_a_further_protocol_is_added_to_what_is_known(done: Path) -> None:
     table = sweep_function(
-        small.source(done),
+        done / "noise.npz",
         recipe=small.recipe(),
         over="compression.beta",
         values=["1"],
@@ -119,6 +125,27 @@ def test_a_further_protocol_is_added_to_what_is_known(done: Path) -> None:
     (row,) = [row for row in table["runs"] if row["path"] == "compression.beta=1,seed=0"]
     assert {"knn_top1", "rate_nats", "linear_top1"} <= row["results"].keys()
     assert row["protocols"] == ["knn", "compression", "linear"] and len(table["runs"]) == 6
+
+
+def test_what_was_measured_on_other_images_is_measured_again(done: Path) -> None:
+    earlier = json.loads((done / "sweep" / "sweep.json").read_text())["runs"]
+    os.utime(done / "noise.npz", (0, 0))  # images are known by name, size and time
+    table = sweep_function(
+        done / "noise.npz",
+        recipe=small.recipe(),
+        over="compression.beta",
+        values=["1"],
+        out=done / "sweep",
+        protocols=("compression",),
+        quiet=True,
+    )
+    rows = {row["path"]: row for row in table["runs"]}
+    for row in earlier:
+        again = rows[row["path"]]
+        if row["path"] == "compression.beta=1,seed=0":
+            assert again["protocols"] == ["compression"] and "knn_top1" not in again["results"]
+        else:
+            assert again == row
 
 
 def test_a_stopped_sweep_says_how_to_go_on_and_does(
@@ -191,7 +218,7 @@ def test_values_that_do_not_fit_are_refused_before_training(
 def test_another_sweep_or_run_is_left_alone(done: Path) -> None:
     with pytest.raises(RunError, match="holds another sweep"):
         sweep_function(
-            small.source(done),
+            done / "noise.npz",
             recipe=small.recipe(),
             over="optim.lr",
             values=[0.1],
@@ -200,7 +227,7 @@ def test_another_sweep_or_run_is_left_alone(done: Path) -> None:
         )
     with pytest.raises(RunError, match="is a run or a file"):
         sweep_function(
-            small.source(done),
+            done / "noise.npz",
             recipe=small.recipe(),
             over="optim.lr",
             values=[0.1],
@@ -209,7 +236,7 @@ def test_another_sweep_or_run_is_left_alone(done: Path) -> None:
         )
     with pytest.raises(RunError, match="holds a run of another recipe"):
         sweep_function(
-            small.source(done),
+            done / "noise.npz",
             recipe=small.recipe(train__epochs=2.0),
             over="compression.beta",
             values=["0"],
@@ -217,6 +244,29 @@ def test_another_sweep_or_run_is_left_alone(done: Path) -> None:
             protocols=("knn",),
             quiet=True,
         )
+
+
+def test_images_of_the_same_name_in_another_folder_are_another_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        small.source(tmp_path / place)
+
+    def begun(folder: str) -> dict[str, object]:
+        monkeypatch.chdir(tmp_path / folder)
+        images = open_source("noise.npz")
+        arguments = (small.recipe(), "compression.beta", [1.0], [0], images, ["knn"])
+        return sweep_module._begun(tmp_path / "sweep", *arguments)
+
+    table = begun("here")
+    assert table["data"] == str(tmp_path / "here" / "noise.npz")
+    for written in (table, table | {"data": "noise.npz"}):  # earlier versions wrote it so
+        write_json(tmp_path / "sweep" / "sweep.json", written)
+        assert begun("here")["data"] == table["data"]
+    write_json(tmp_path / "sweep" / "sweep.json", table)
+    with pytest.raises(RunError, match="holds another sweep"):
+        begun("there")
 
 
 def test_words_and_numbers_become_values(tmp_path: Path) -> None:

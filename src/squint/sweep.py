@@ -15,7 +15,7 @@ from typing import Any
 
 from squint import codec, presets, runs
 from squint.configs import CEBConfig, OpenConfig
-from squint.data import Images, open_source
+from squint.data import Images, from_anywhere, open_source
 from squint.environment import environment
 from squint.errors import RecipeError, RunError, SquintError
 from squint.evaluate import frontier
@@ -180,8 +180,13 @@ def _done(
             f"{point.folder} holds a run of another recipe. Give the flags the sweep began with, "
             "or another --out."
         )
-    settings = {"step": run.state()["position"]["step"], "options": codec.encode(options)}
-    same = all(earlier.get(name) == value for name, value in settings.items())
+    settings = {
+        "step": run.state()["position"]["step"],
+        "options": codec.encode(options),
+        "fingerprint": images.fingerprint(),
+    }
+    known = {"fingerprint": settings["fingerprint"]} | dict(earlier)  # not in older tables
+    same = all(known.get(name) == value for name, value in settings.items())
     row = dict(earlier) if same and (run.path / "evaluation.json").exists() else {"results": {}}
     measured = row.get("protocols", [])
     if missing := [protocol for protocol in protocols if protocol not in measured]:
@@ -217,13 +222,14 @@ def _begun(
         RunError: the folder holds something else, or can't be written to.
     """
     path = folder / "sweep.json"
-    head = {"recipe": base.name, "over": over, "data": images.name}
+    head = {"recipe": base.name, "over": over, "data": from_anywhere(images.name)}
     rows: list[Any] = []
     if path.exists():
         try:
             earlier = json.loads(path.read_text())
             rows = earlier["runs"]
-        except (OSError, ValueError, KeyError) as error:
+            earlier["data"] = from_anywhere(earlier["data"])  # once it was as written by the user
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path} can't be read ({error}). Restore it or move it away.") from None
         other = [name for name, value in head.items() if earlier.get(name) != value]
         if other:

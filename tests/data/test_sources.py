@@ -1,14 +1,16 @@
+import io
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import pixels, png, write_tree
 
-from squint.data import Unreadable, open_source
+from squint.data import Unreadable, from_anywhere, open_source
 from squint.errors import DataError
 
 
@@ -134,6 +136,37 @@ def test_a_path_called_demo_is_a_path(tmp_path: Path, monkeypatch: pytest.Monkey
     write_tree(tmp_path / "demo", ["a.png"])
     assert open_source(Path("demo")).paths == ("a.png",)
     assert len(open_source("demo")) == 6_000
+
+
+def test_a_source_opens_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    write_tree(here / "demo", ["a.png"])
+    write_tree(here / "photos", ["a.png", "b.png"])
+    for number in range(2):
+        write_shard(here / f"{number}.tar", f"{number}.png")
+    (here / "0.tar").rename(here / "stored")  # as git-annex and DVC keep files
+    (here / "0.tar").symlink_to("stored")
+    monkeypatch.chdir(here)
+    given = ["photos", Path("photos"), Path("demo"), "0.tar", "{0..1}.tar", "demo"]
+    opened = [open_source(source) for source in given]
+    kept = [from_anywhere(source) for source in given]
+    assert [from_anywhere(images.name) for images in opened] == kept
+    assert kept[-1] == "demo"
+    assert from_anywhere("torchvision:CIFAR10") == "torchvision:CIFAR10"
+    assert from_anywhere("photos (train)") == "photos (train)"
+    monkeypatch.chdir(there)
+    assert [open_source(text).paths for text in kept] == [images.paths for images in opened]
+
+
+def write_shard(path: Path, name: str) -> None:
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo(name)
+        data = png(pixels(0))
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
 
 
 def test_a_list_keeps_its_order_and_its_labels(tmp_path: Path) -> None:

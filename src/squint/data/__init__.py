@@ -9,7 +9,7 @@ from squint.data.images import Images
 from squint.data.order import Plan, order
 from squint.data.preflight import check
 from squint.data.quarantine import Bad, Quarantine
-from squint.data.source import open_source
+from squint.data.source import from_anywhere, open_source
 
 __all__ = [
     "Bad",
@@ -19,6 +19,7 @@ __all__ = [
     "Quarantine",
     "Unreadable",
     "check",
+    "from_anywhere",
     "open_source",
     "order",
     "pack",

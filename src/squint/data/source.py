@@ -42,12 +42,30 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
     try:
         if isinstance(text, str) and (named := _named(text, channels)) is not None:
             return named
-        return _at_path(Path(text).expanduser(), str(text), channels)
+        name = f"./{text}" if isinstance(text, Path) and _is_name(str(text)) else str(text)
+        return _at_path(Path(text).expanduser(), name, channels)
     except OSError as error:
         raise DataError(
             f"{text} can't be read ({error.strerror or error}). The source must be readable. "
             "Change its permissions, or copy it to a local disk."
         ) from error
+
+
+def from_anywhere(source: str | Path) -> str:
+    """The source as a text that opens the same images from any working folder.
+
+    Paths and shard ranges become absolute, links in them are kept: what they lead to may have
+    another ending. What is no source stays as it is.
+    """
+    path = Path(source).expanduser()
+    if isinstance(source, str) and (_is_name(source) or not (path.exists() or is_range(source))):
+        return source
+    return str(path.absolute())
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text stands for images without being a path."""
+    return text == "demo" or text.startswith((PREFIX, "hf:"))
 
 
 def _named(text: str, channels: int) -> Images | None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from squint import earlier, methods, presets, runs
-from squint.data import Images, open_source
+from squint.data import Images, from_anywhere, open_source
 from squint.environment import environment
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
@@ -317,8 +317,7 @@ def open_images(data: str | Path | Images, recipe: Recipe) -> Images:
 
 def _source(data: str | Path | Images) -> str:
     """The source as `resume` can open it again from another working folder."""
-    text = data.name if isinstance(data, Images) else str(data)
-    return str(Path(text).resolve()) if Path(text).exists() and text != "demo" else text
+    return from_anywhere(data.name if isinstance(data, Images) else data)
 
 
 def _fingerprint(images: Images) -> str:
