@@ -14,10 +14,18 @@ from scipy import stats
 
 from squint.data import open_source
 from squint.errors import DataError, RecipeError, RunError
-from squint.evaluate import sgd_probe
+from squint.evaluate import fewshot, sgd_probe, transfer
 from squint.evaluate.fewshot import few_label_top1, name_of, spread, subset
 from squint.evaluate.inputs import Labelled
-from squint.evaluate.options import Options, SGDProbeOptions, SubjectOptions, TransferOptions
+from squint.evaluate.linear import linear_probe
+from squint.evaluate.options import (
+    FewshotOptions,
+    LinearOptions,
+    Options,
+    SGDProbeOptions,
+    SubjectOptions,
+    TransferOptions,
+)
 from squint.evaluate.protocols import evaluate
 from squint.evaluate.transfer import renumbered
 from train import small
@@ -62,10 +70,62 @@ def blobs(images: int, seed: int) -> Labelled:
 def test_more_labels_are_better_and_one_per_class_works() -> None:
     train, test = blobs(600, 0), blobs(300, 1)
     accuracy = [
-        few_label_top1(train, test, amount, draws=5, seed=0).mean for amount in (1, 20, 1.0)
+        few_label_top1(train, test, amount, draws=5, seed=0, linear=LinearOptions()).mean
+        for amount in (1, 20, 1.0)
     ]
     assert 1 / 3 < accuracy[0] < accuracy[1] <= accuracy[2]
     assert (name_of(1), name_of(0.05)) == ("fewshot_1shot_top1", "fewshot_5pct_top1")
+
+
+def test_every_linear_probe_follows_the_linear_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, set[Any]] = {"fewshot": set(), "transfer": set()}
+
+    def spying(name: str) -> Any:
+        def spy(*data: Any, **settings: Any) -> Any:
+            asked[name].add(tuple(settings[key] for key in ("strengths", "held_out", "seed")))
+            return linear_probe(*data, **settings)
+
+        return spy
+
+    monkeypatch.setattr(fewshot, "linear_probe", spying("fewshot"))
+    monkeypatch.setattr(transfer, "linear_probe", spying("transfer"))
+    source = small.source(tmp_path)
+
+    def results(*protocols: str, **linear: Any) -> dict[str, Any]:
+        options = Options(
+            linear=LinearOptions(held_out=0.3, seed=4, **linear),
+            fewshot=FewshotOptions(shares=(0.2, 1.0), shots=(1,), draws=2, seed=8),
+            transfer=TransferOptions(train_data=source),
+        )
+        given = SubjectOptions(size=32, out=str(tmp_path / "out.json"))
+        table = evaluate(
+            "timm:resnet10t", data=source, protocols=protocols, subject=given, options=options
+        )
+        return {name: entry["protocol"] for name, entry in table["results"].items()}
+
+    two = (2.0, 0.5)
+    said = results("fewshot", "transfer", strengths=two)
+    single = {((fewshot.ONE_SHOT_STRENGTH,), 0.2, seed) for seed in (8, 9)}
+    whole = (two, 0.3, 4)
+    assert asked["fewshot"] == {(two, 0.2, 8), (two, 0.2, 9), whole} | single
+    assert asked["transfer"] == {whole}
+    few = "strength of {2, 0.5} chosen on 20 % of them (0.1 where none has a second)"
+    assert few in said["fewshot_20pct_top1"] and few in said["fewshot_1shot_top1"]
+    assert "mean of 2 draws" in said["fewshot_20pct_top1"]
+    assert "strength of {2, 0.5} chosen on 30 % of them (seed 4)" in said["fewshot_100pct_top1"]
+    assert "77 train images, one fit" in said["fewshot_100pct_top1"]
+    assert "draws" not in said["fewshot_100pct_top1"]
+    assert "s of {2, 0.5} chosen on 30 % of train" in said["transfer_linear_top1"]
+
+    asked["fewshot"].clear()
+    said = results("fewshot", "compare", "linear", strengths=(3.0,))
+    assert {strengths for strengths, _, _ in asked["fewshot"]} == {(3.0,)}
+    for name in ("fewshot_20pct_top1", "fewshot_100pct_top1", "fewshot_1shot_top1"):
+        assert "strength 3," in said[name] and "strength of" not in said[name]
+    assert "strength of {3}" in said["compare_linear_top1"]
+    assert "s = 3, fitted" in said["linear_top1"]
 
 
 @pytest.mark.parametrize("name", sgd_probe.SETTINGS)

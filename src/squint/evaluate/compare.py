@@ -5,6 +5,7 @@ from typing import Any
 from squint.evaluate.bench import Bench
 from squint.evaluate.fewshot import few_label_top1
 from squint.evaluate.inputs import Labelled, labelled_features
+from squint.evaluate.linear import among
 from squint.evaluate.options import SubjectOptions
 from squint.evaluate.subject import open_subject
 
@@ -14,7 +15,7 @@ SHARES = (0.01, 0.1, 1.0)
 
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: linear probes at 1, 10 and 100 % of the labels, one row per encoder."""
-    options = bench.options.fewshot
+    options, linear = bench.options.fewshot, bench.options.linear
     rows = {"random init": bench.features("random" if bench.subject.trained else "trained")}
     given = bench.options.compare.checkpoint
     if given:
@@ -27,7 +28,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     for title, (train, test) in rows.items():
         found = {
             f"{share:.0%} labels": few_label_top1(
-                train, test, share, draws=options.draws, seed=options.seed
+                train, test, share, draws=options.draws, seed=options.seed, linear=linear
             )
             for share in SHARES
         }
@@ -37,8 +38,8 @@ def measured(bench: Bench) -> dict[str, Any]:
     protocol = (
         f"linear probes at 1, 10 and 100 % of the labels of {len(rows['random init'][0].labels)} "
         f"train images, class-balanced, mean of {options.draws} draws (seed {options.seed}; 100 % "
-        "has one), each encoder in its own input and normalisation, frozen; value: this encoder "
-        "at 10 %"
+        f"has one), strength {among(linear.strengths)}, each encoder in its own input and "
+        "normalisation, frozen; value: this encoder at 10 %"
     )
     last = next(reversed(table))
     entry = bench.entry(

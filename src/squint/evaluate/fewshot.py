@@ -15,11 +15,13 @@ from scipy.special import stdtrit
 from squint.errors import DataError
 from squint.evaluate.bench import Bench
 from squint.evaluate.inputs import Labelled
-from squint.evaluate.linear import linear_probe
+from squint.evaluate.linear import among, linear_probe
+from squint.evaluate.options import LinearOptions
 
 ONE_SHOT_STRENGTH = 0.1
-"""Where a class has a single image, nothing can be held out to choose the strength."""
+"""Where every class has a single image, nothing can be held out to choose among strengths."""
 _HELD_OUT = 0.2
+"""Share of the few images that chooses the strength."""
 
 
 class Spread(NamedTuple):
@@ -48,31 +50,58 @@ def _entry(bench: Bench, amount: float | int) -> dict[str, Any]:
     options = bench.options.fewshot
     spreads = {
         which: few_label_top1(
-            *bench.features(which), amount, draws=options.draws, seed=options.seed
+            *bench.features(which),
+            amount,
+            draws=options.draws,
+            seed=options.seed,
+            linear=bench.options.linear,
         )
         for which in bench.kinds
     }
     labels = bench.features()[0].labels.numpy()
     count = len(subset(labels, amount, seed=options.seed, draw=0))
+    more: dict[str, Any] = {}
+    if _is_all(amount):
+        images = f"all {count} train images, one fit"
+    else:
+        images = (
+            f"{count} of {len(labels)} train images, the same "
+            f"{'share' if isinstance(amount, float) else 'number'} of every class, mean of "
+            f"{options.draws} draws (seed {options.seed}), interval 95 % (Student) over draws"
+        )
+        more["interval"] = spreads["trained"].interval
     protocol = (
-        f"few-label linear top-1: {count} of {len(labels)} train images, the same "
-        f"{'share' if isinstance(amount, float) else 'number'} of every class, mean of "
-        f"{options.draws} draws (seed {options.seed}), interval 95 % (Student) over draws; "
-        f"features, fit and choice of strength as the linear probe on these images alone, "
-        f"{100 * _HELD_OUT:g} % of them held out to choose (strength {ONE_SHOT_STRENGTH:g} where a "
-        "class has one image), evaluation view, last weights"
+        f"few-label linear top-1: {images}; features and fit as the linear probe on these images "
+        f"alone, {_choice(amount, bench.options.linear)}, evaluation view, last weights"
     )
     draws = {which: list(spread.draws) for which, spread in spreads.items()}
-    return bench.entry(
-        {which: spread.mean for which, spread in spreads.items()},
-        protocol,
-        interval=spreads["trained"].interval,
-        draws=draws,
-    )
+    values = {which: spread.mean for which, spread in spreads.items()}
+    return bench.entry(values, protocol, draws=draws, **more)
+
+
+def _is_all(amount: float | int) -> bool:
+    return isinstance(amount, float) and amount == 1.0  # 1 is one per class
+
+
+def _choice(amount: float | int, linear: LinearOptions) -> str:
+    """How the strength of the probes is chosen, in words."""
+    if len(linear.strengths) == 1:
+        return f"strength {linear.strengths[0]:g}"
+    if _is_all(amount):
+        held_out = f"{100 * linear.held_out:g} % of them (seed {linear.seed})"
+    else:
+        held_out = f"{100 * _HELD_OUT:g} % of them ({ONE_SHOT_STRENGTH:g} where none has a second)"
+    return f"strength {among(linear.strengths)} chosen on {held_out}"
 
 
 def few_label_top1(
-    train: Labelled, test: Labelled, amount: float | int, *, draws: int, seed: int
+    train: Labelled,
+    test: Labelled,
+    amount: float | int,
+    *,
+    draws: int,
+    seed: int,
+    linear: LinearOptions,
 ) -> Spread:
     """Test accuracy of probes that saw few labels, over draws of which.
 
@@ -82,21 +111,28 @@ def few_label_top1(
         amount: a share (float, up to 1.0) or a number per class (int).
         draws: how often, at least 2.
         seed: of the draws.
+        linear: strengths to choose from; with all labels also what is held out to choose.
 
     Raises:
         DataError: a class has fewer images than asked for, or as `linear_probe`.
     """
-    if isinstance(amount, float) and amount == 1.0:  # 1 is one per class
-        whole = linear_probe(*train, *test).top1
+    if _is_all(amount):
+        whole = linear_probe(
+            *train, *test, strengths=linear.strengths, held_out=linear.held_out, seed=linear.seed
+        ).top1
         return Spread(whole, 0.0, (whole,))
     found: list[float] = []
     for draw in range(draws):
         rows = torch.from_numpy(subset(train.labels.numpy(), amount, seed=seed, draw=draw))
         labels = train.labels[rows]
-        single = int(labels.bincount().max()) < 2
-        settings: dict[str, Any] = {"strengths": (ONE_SHOT_STRENGTH,)} if single else {}
+        chosen = len(linear.strengths) == 1 or int(labels.bincount().max()) > 1
         probe = linear_probe(
-            train.features[rows], labels, *test, held_out=_HELD_OUT, seed=seed + draw, **settings
+            train.features[rows],
+            labels,
+            *test,
+            strengths=linear.strengths if chosen else (ONE_SHOT_STRENGTH,),
+            held_out=_HELD_OUT,
+            seed=seed + draw,
         )
         found.append(probe.top1)
     return spread(found)

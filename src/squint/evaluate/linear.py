@@ -225,14 +225,23 @@ def _head(
     return weight, bias
 
 
+def among(strengths: Sequence[float]) -> str:
+    """What a strength is chosen from, in words."""
+    return f"of {{{', '.join(f'{strength:g}' for strength in sorted(strengths, reverse=True))}}}"
+
+
 def _protocol(strengths: Sequence[float], held_out: float, seed: int, images: int) -> str:
-    grid = ", ".join(f"{strength:g}" for strength in strengths)
+    how = f"s = {strengths[0]:g}, fitted on all of train"
+    if len(strengths) > 1:
+        how = (
+            f"s {among(strengths)} chosen on {100 * held_out:g} % of train (stratified, seed "
+            f"{seed}), refit on all of train"
+        )
     return (
         "linear top-1: encoder features standardised by train mean and deviation, evaluation view, "
         f"last weights; multinomial logistic regression on {images} train images, mean cross "
         f"entropy + s/2 ||W||^2, L-BFGS to gradient {_TOLERANCE:g} or {_MAX_ITERATIONS} "
-        f"iterations; s of {{{grid}}} chosen on {100 * held_out:g} % of train (stratified, seed "
-        f"{seed}), refit on all of train; counted on the test images"
+        f"iterations; {how}; counted on the test images"
     )
 
 

@@ -52,7 +52,14 @@ def measured(bench: Bench) -> dict[str, Any]:
             num_classes=bench.classes,
             device=bench.device,
         )
-        probe = linear_probe(*train, *test, device=bench.device)
+        probe = linear_probe(
+            *train,
+            *test,
+            strengths=bench.options.linear.strengths,
+            held_out=bench.options.linear.held_out,
+            seed=bench.options.linear.seed,
+            device=bench.device,
+        )
         linear[which] = probe.top1
         said = said or probe.protocol
     how = knn_protocol(
