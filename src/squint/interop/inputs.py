@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from squint.configs import EncoderConfig
+from squint.nn import encoders
 from squint.views.recipes import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -25,18 +26,17 @@ def own_input(config: EncoderConfig) -> ViewsConfig:
     # differs from timm: interpolations other than bilinear are bicubic, images are cropped square
     # (not squashed) before they are resized.
     """
-    library, _, name = config.name.rpartition("/")
     if config.stem == "cifar":
         return _views(CIFAR_MEAN, CIFAR_STD, 32, 1.0, "bicubic")
-    timm: Any = importlib.import_module("timm")
-    ours = not library and config.name.startswith(("resnet", "mocov3_"))
-    if library == "timm" or (not library and not ours and timm.is_model(name)):
+    library, name = encoders.library_of(config.name), config.name.rpartition("/")[2]
+    if library == "timm":
+        timm: Any = importlib.import_module("timm")
         data = timm.get_pretrained_cfg(name)
         if data is not None:
             return _views(
                 data.mean, data.std, data.input_size[-1], data.crop_pct, data.interpolation
             )
-    if library == "torchvision" or (not library and not ours and not timm.is_model(name)):
+    if library == "torchvision":
         models: Any = importlib.import_module("torchvision.models")
         shown = models.get_model_weights(name).DEFAULT.transforms()
         size = shown.crop_size[0]
