@@ -42,9 +42,15 @@ EXPECTED = {
     "fewshot_1pct_top1": ["3 of 60 train images", "5 draws (seed 3)"],
     "fewshot_10pct_top1": ["6 of 60 train images", "5 draws (seed 3)"],
     "fewshot_2shot_top1": ["6 of 60 train images", "5 draws (seed 3)"],
-    "finetune_1pct_top1": ["3 train images", "2 epochs", "layer decay 0.75", "EMA 0.99", "seed 5"],
+    "finetune_1pct_top1": [
+        "3 train images",
+        "batch 3 (asked 16, there are no more)",
+        "layer decay 0.75",
+        "EMA 0.99",
+        "seed 5",
+    ],
     "finetune_10pct_top1": ["6 train images", "10 % of every class", "seed 5"],
-    "finetune_100pct_top1": ["60 train images", "adamw", "batch 16", "seed 5"],
+    "finetune_100pct_top1": ["60 train images", "adamw", "batch 16,", "seed 5"],
     "transfer_knn_top1": ["30 train images", "learned on"],
     "transfer_linear_top1": ["30 train images", "learned on"],
     "compare_linear_top1": ["1, 10 and 100 %", "5 draws"],
@@ -61,8 +67,10 @@ def test_every_number_stands_there_with_its_protocol(measured: Measured) -> None
     for name, words in EXPECTED.items():
         entry = measured.results[name]
         assert math.isfinite(entry["value"]) and entry["seconds"] > 0
-        for word in [*words, "evaluation view", "float32", "24 px", "test split, 24 images"]:
+        for word in [*words, "evaluation view", "float32", "24 px"]:
             assert word in entry["protocol"], (name, word, entry["protocol"])
+        own_test = "test split, 24 images" in entry["protocol"]
+        assert own_test == (name != "shifted_top1"), entry["protocol"]
         for word in ("bicubic", "central square of 100 %", "less (0.4914, 0.4822, 0.4465) over"):
             assert word in entry["protocol"], (name, word)
 

@@ -138,7 +138,13 @@ class Bench:
         return self._made[key]
 
     def entry(
-        self, values: Mapping[str, float], protocol: str, *, own_view: bool = True, **more: Any
+        self,
+        values: Mapping[str, float],
+        protocol: str,
+        *,
+        own_view: bool = True,
+        own_test: bool = True,
+        **more: Any,
     ) -> Entry:
         """An entry of the measured kinds; the protocol is completed by how the data was split.
 
@@ -146,11 +152,13 @@ class Bench:
             values: by kind.
             protocol: all else that decides the number.
             own_view: whether it is of the encoder's evaluation view, which is then described.
+            own_test: whether it is counted on the source's test part, which is then described.
             **more: whatever else the number follows from.
         """
         random = {"random": values["random"]} if "random" in values else {}
         view = f"; {self._view_said()}" if own_view else ""
-        said = f"{protocol}{view}; {self.parts.note}"
+        test = f"; {self.parts.note}" if own_test else ""
+        said = f"{protocol}{view}{test}"
         return {"value": values["trained"], **random, "protocol": said, **more}
 
     def _view_said(self) -> str:

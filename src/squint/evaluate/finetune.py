@@ -260,11 +260,13 @@ class _Progress:
 def _protocol(setting: Setting, images: int, share: float) -> str:
     rates = ", ".join(f"{lr:g}" for lr in setting.lrs)
     chosen = ", chosen on a held-out tenth" if len(setting.lrs) > 1 else ""
+    size = min(setting.batch_size, images)
+    fewer = f" (asked {setting.batch_size}, there are no more)" if size < setting.batch_size else ""
     return (
         f"fine-tuned top-1: encoder and linear classifier (from 0) end to end on {images} train "
         f"images ({100 * share:g} % of every class), random resized crops and flips, "
         f"{setting.optimizer}, lr {{{rates}}} x batch / 256{chosen}, cosine, weight decay "
-        f"{setting.weight_decay:g}, batch {setting.batch_size}, {setting.epochs} epochs, layer "
+        f"{setting.weight_decay:g}, batch {size}{fewer}, {setting.epochs} epochs, layer "
         f"decay {setting.layer_decay:g}, EMA {setting.ema:g}, seed {setting.seed}; tested in the "
         "evaluation view, last weights"
     )
