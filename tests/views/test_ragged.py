@@ -8,9 +8,10 @@ from squint import native
 from squint.native.resize import Window
 from squint.native.resize import crop_resize as compiled
 from squint.views import ragged
+from squint.views.draw import Boxes
 
 SIZES = ((40, 57), (9, 8), (42, 31), (64, 64))
-BOXES: list[ragged.Boxes] = [
+BOXES: list[Boxes] = [
     ((3, 4, 18, 23), (20, 31, 20, 26)),
     ((0, 0, 9, 8), (8, 7, 1, 1)),
     ((0, 1, 20, 13), (30, 20, 5, 11)),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from squint import trial
 from squint.views import ragged
+from squint.views.draw import Boxes
 from squint.views.recipes import Interpolation
 
 
@@ -19,7 +20,7 @@ def missing(device: torch.device) -> str:
 
 def crop_resize(
     images: Sequence[UInt8[Tensor, "c _ _"]],
-    boxes: Sequence[ragged.Boxes],
+    boxes: Sequence[Boxes],
     size: int,
     interpolations: tuple[Interpolation, Interpolation],
 ) -> UInt8[Tensor, "n 2 c {size} {size}"]:

@@ -35,6 +35,13 @@ class Box(NamedTuple):
     width: Int[Tensor, " n"]
 
 
+WholeBox = tuple[int, int, int, int]
+"""Top, left, height and width of one crop, in whole pixels of the source image."""
+
+Boxes = tuple[WholeBox, WholeBox]
+"""Where the first and the second view of an image lie."""
+
+
 class Look(NamedTuple):
     """What happens to each image after the crop, in the order of the fields."""
 

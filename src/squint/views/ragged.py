@@ -7,11 +7,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from squint.views import resize as reference
-from squint.views.draw import Box
+from squint.views.draw import Box, Boxes
 from squint.views.recipes import Interpolation, ViewsConfig
-
-Boxes = tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
-"""Top, left, height and width of the first and the second crop of an image, in its pixels."""
 
 
 @torch.no_grad()

@@ -19,16 +19,10 @@ from squint.data.picture import Part, Picture, Reduction
 from squint.native.resize import Window, crop_resize
 from squint.shapes import Pixels, Rows
 from squint.views import resize as reference
-from squint.views.draw import Box, draw, draw_box, draw_look
+from squint.views.draw import Box, Boxes, WholeBox, draw, draw_box, draw_look
 from squint.views.normalise import normalise
 from squint.views.paths import PathName, Square, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
-
-WholeBox = tuple[int, int, int, int]
-"""Top, left, height and width in pixels."""
-
-Boxes = tuple[WholeBox, WholeBox]
-"""Where the first and the second view of an image lie."""
 
 LEAST_SHRINK = 2
 """Of what was decoded at a reduced scale, to the size of a view; see docs/views.md."""
