@@ -35,10 +35,11 @@ def show(sweep: Mapping[str, Any]) -> None:
 
 def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
     """Accuracy against rate, a line for every kind of accuracy; nothing without both."""
-    summary = [row for row in _in_order(sweep) if _rate(sweep) in row]
     rate = _rate(sweep)
-    kinds = [name for name in dict.fromkeys(n for row in summary for n in row) if "top1" in name]
-    if not kinds:
+    rated = [row for row in _in_order(sweep) if rate in row]
+    kinds = [name for name in dict.fromkeys(n for row in rated for n in row) if "top1" in name]
+    summary = [row for row in rated if not row.keys().isdisjoint(kinds)]
+    if not summary:
         return
 
     def frontier(axes: Any, theme: figures.Theme) -> None:
