@@ -78,6 +78,11 @@ def test_nothing_is_overwritten_or_half_written(
     (tmp_path / "there").mkdir()
     with pytest.raises(DataError, match="exists already"):
         copy(images, tmp_path / "there")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(DataError, match="exists already"):
+        copy(images, tmp_path / "link")
+    with pytest.raises(DataError, match="could not be written \\(File name too long\\)"):
+        copy(images, tmp_path / ("x" * 300))
     with pytest.raises(DataError, match="quality=0"):
         copy(images, tmp_path / "small", quality=0)
 

@@ -175,6 +175,17 @@ def test_unfit_folders_are_named(subject: Subject, images: Images, tmp_path: Pat
     np.save(ten / "labels.npy", np.zeros(7, dtype=np.int64))
     with pytest.raises(DataError, match="7 labels"):
         list(robustness_data.read(test, ten))
+    np.save(ten / "labels.npy", np.array(["a", "b"] * 5))
+    with pytest.raises(DataError, match=r"10 labels of type <U1"):
+        list(robustness_data.read(test, ten))
+    two = cifar_c(tmp_path / "two", np.array([0, 1]), names=("fog",))
+    for name in ("fog.npy", "labels.npy"):
+        whole = (two / name).read_bytes()
+        for part in (whole[:-1], whole[:50], b"", b"PK\3\4"):
+            (two / name).write_bytes(part)
+            with pytest.raises(DataError, match=rf"{name} can't be read .*Get it again"):
+                list(robustness_data.read(test, two))
+        (two / name).write_bytes(whole)
     for severity in range(1, 6):
         coloured(tmp_path / "other" / "fog" / str(severity), ("a", "x"), count=1)
     with pytest.raises(DataError, match=r"train images lack \(x\)"):

@@ -4,6 +4,7 @@ A folder of JPEG files whose shorter side has at most so many pixels. Names of f
 and classes, so the copy is a source like any other. It appears whole or not at all.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def copy(
             f"side={side}, quality={quality}, workers={workers} won't do: the side must be at "
             "least 8 pixels, the quality 1 to 95, the workers 1 or more. Change what is not."
         )
-    if out.exists():
+    if os.path.lexists(out):
         raise DataError(f"{out} exists already, and nothing is overwritten. Give a new name.")
     names = _names(images)
     temporary = None

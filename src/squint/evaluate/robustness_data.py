@@ -73,8 +73,9 @@ def read(bench: Bench, folder: Path) -> Iterator[Piece]:
 
 
 def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piece]:
-    labels = np.load(folder / "labels.npy", allow_pickle=False).astype(np.int64)
+    labels = np.array(_array(folder / "labels.npy")).ravel()
     _check_labels(bench, folder, labels)
+    classes = torch.from_numpy(labels.astype(np.int64))
     count = len(labels) // 5
     chosen = np.sort(order(0, 0, count)[: limit or count])
     view = EvaluationView(bench.views)
@@ -82,7 +83,7 @@ def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piec
         path = folder / f"{name}.npy"
         if not path.exists():
             continue
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        images = _array(path)
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
             raise DataError(
                 f"{path} has shape {images.shape} and type {images.dtype}, but must be uint8, "
@@ -92,14 +93,29 @@ def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piec
             for start in range(0, len(chosen), BATCH):
                 rows = (severity - 1) * count + chosen[start : start + BATCH]
                 pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).contiguous()
-                yield Piece(name, severity, view.square(pixels), torch.from_numpy(labels[rows]))
+                yield Piece(name, severity, view.square(pixels), classes[rows])
+
+
+def _array(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} can't be read as a numpy array ({error}). It must be whole and hold plain "
+            "numbers. Get it again."
+        ) from error
 
 
 def _check_labels(bench: Bench, folder: Path, labels: np.ndarray) -> None:
-    if len(labels) % 5 or not len(labels):
+    if labels.dtype.kind not in "iu" or len(labels) % 5 or not len(labels):
         raise DataError(
-            f"{folder / 'labels.npy'} has {len(labels)} labels, but must have the same number for "
-            "each of 5 severities. Get it again."
+            f"{folder / 'labels.npy'} has {len(labels)} labels of type {labels.dtype}, but must "
+            "have whole numbers, as many for each of 5 severities. Get it again."
         )
     if labels.max() + 1 != bench.classes:
         raise DataError(
