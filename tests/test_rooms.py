@@ -45,6 +45,7 @@ BELOW = {
 BELOW["evaluate"] = set(BELOW) - {"presets"}
 BELOW["train"] = set(BELOW)
 BELOW["demo"] = set(BELOW)
+BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}
 BELOW["sweep"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it
@@ -90,6 +91,18 @@ def test_only_the_command_line_knows_tyro() -> None:
         "from squint.cli import main; main(['--help'])",
         "from squint.cli import main; main(['recipes'])",
         "from squint.cli import main; main('pretrain simclr@tiny --data no --out x'.split())",
+        *(
+            f"from squint.cli import main; main({command!r}.split())"
+            for command in (
+                "demo --help",
+                "demo --epoch 3",
+                "sweep c-simclr@tiny --over compression.bta 1 --data demo --out x",
+                "sweep c-simclr@tiny --over compression.beta 1 --data no --out x",
+                "sweep c-simclr@tiny --over compression.beta 1 --data demo --out /dev/null/x",
+                "embed no --out x.npz",
+                "evaluate no",
+            )
+        ),
         "from squint.data import open_source",
     ],
 )

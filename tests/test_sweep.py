@@ -17,7 +17,7 @@ from squint.data import open_source
 from squint.errors import RecipeError, RunError
 from squint.evaluate import frontier
 from squint.runs import Run, write_json
-from squint.sweep import plan
+from squint.sweep_plan import begin, plan
 from squint.train import signals
 from squint.train.signals import Interrupted
 from train import small
@@ -200,6 +200,7 @@ def test_a_failing_run_leaves_the_others(tmp_path: Path) -> None:
     [
         ("compression.bta", ["1"], "Did you mean compression.beta"),
         ("compression.beta", ["1", "1"], "given twice"),
+        ("compression.beta", ["1", "1.0"], "given twice: .*=1,seed=0 and .*=1.0,seed=0"),
         ("compression.beta", ["-1"], "beta"),
         ("compression.beta", ["much"], "compression.beta"),
         ("compression.beta", [], "at least one value"),
@@ -253,20 +254,36 @@ def test_images_of_the_same_name_in_another_folder_are_another_sweep(
         (tmp_path / place).mkdir()
         small.source(tmp_path / place)
 
-    def begun(folder: str) -> dict[str, object]:
+    def begun(folder: str) -> dict[str, str]:
         monkeypatch.chdir(tmp_path / folder)
         images = open_source("noise.npz")
-        arguments = (small.recipe(), "compression.beta", [1.0], [0], images, ["knn"])
-        return sweep_module._begun(tmp_path / "sweep", *arguments)
+        return begin(tmp_path / "sweep", small.recipe(), over="compression.beta", images=images)[0]
 
-    table = begun("here")
-    assert table["data"] == str(tmp_path / "here" / "noise.npz")
-    for written in (table, table | {"data": "noise.npz"}):  # earlier versions wrote it so
+    head = begun("here")
+    assert head["data"] == str(tmp_path / "here" / "noise.npz")
+    for data in ("noise.npz", head["data"]):  # earlier versions wrote it as it was given
+        written = head | {"data": data, "runs": []}
         write_json(tmp_path / "sweep" / "sweep.json", written)
-        assert begun("here")["data"] == table["data"]
-    write_json(tmp_path / "sweep" / "sweep.json", table)
+        assert begun("here") == head
     with pytest.raises(RunError, match="holds another sweep"):
         begun("there")
+
+
+def test_places_where_no_sweep_can_be_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    images = open_source("demo")
+    for out in (tmp_path / "file" / "sub", tmp_path / ("x" * 300), tmp_path / "a" / ("x" * 300)):
+        with pytest.raises(RunError, match=r"can't be a folder: .* Give another name"):
+            begin(out, small.recipe(), over="compression.beta", images=images)
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("[]")
+    with pytest.raises(RunError, match="can't be read"):
+        begin(tmp_path / "sweep", small.recipe(), over="compression.beta", images=images)
+    monkeypatch.setattr("squint.sweep_plan.os.access", lambda *_: False)
+    with pytest.raises(RunError, match="not a folder we may write to"):
+        begin(tmp_path / "locked", small.recipe(), over="compression.beta", images=images)
 
 
 def test_words_and_numbers_become_values(tmp_path: Path) -> None:

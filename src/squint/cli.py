@@ -108,7 +108,7 @@ def _version(_: list[str]) -> None:
 
 
 def _demo(arguments: list[str]) -> None:
-    from squint import demo
+    import tyro
 
     @dataclass(frozen=True, kw_only=True)
     class DemoFlags:
@@ -116,15 +116,26 @@ def _demo(arguments: list[str]) -> None:
 
         out: Path = Path("runs/demo")
         """Folder of the two runs."""
-        epochs: float = demo.EPOCHS
-        """Passes over the images, for each run."""
+        epochs: float = 20.0
+        """Passes over the 5,000 training images, for each run."""
         seed: int = 0
         """Seed of every draw."""
         device: str = "auto"
         """auto, cpu, cuda, cuda:1, mps."""
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Delete runs of other epochs, seed or device that are in --out."""
 
     flags = _parse(DemoFlags, arguments, verb="demo")
-    demo.main(flags.out, epochs=flags.epochs, seed=flags.seed, device=flags.device)
+
+    from squint import demo
+
+    demo.main(
+        flags.out,
+        epochs=flags.epochs,
+        seed=flags.seed,
+        device=flags.device,
+        overwrite=flags.overwrite,
+    )
 
 
 def _pretrain(arguments: list[str]) -> None:
@@ -168,6 +179,7 @@ def _sweep(arguments: list[str]) -> None:
     from squint import presets
     from squint.evaluate.options import Options, Protocol
     from squint.recipe import Recipe
+    from squint.sweep_plan import PROTOCOLS, begin, plan
 
     name, *rest = _with_recipe(arguments, verb="sweep", more="--over compression.beta 0 0.1 1 ")
     preset = presets.recipe(name)
@@ -184,7 +196,7 @@ def _sweep(arguments: list[str]) -> None:
         """Folder of the sweep: a run in FIELD=VALUE,seed=S each, sweep.json, figures."""
         seeds: tuple[int, ...] = (0,)
         """Every value is trained once with each."""
-        protocols: tuple[Protocol, ...] = ("knn", "linear", "compression", "fitted")
+        protocols: tuple[Protocol, ...] = PROTOCOLS
         """What to measure."""
         options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = preset
@@ -196,13 +208,21 @@ def _sweep(arguments: list[str]) -> None:
             "`--over compression.beta 0 0.1 1`."
         )
 
+    over, *values = flags.over
+    plan(flags.recipe, over=over, values=values, seeds=flags.seeds, out=flags.out)
+
+    from squint.data import open_source
+
+    images = open_source(flags.data, channels=flags.recipe.encoder.in_channels)
+    begin(flags.out, flags.recipe, over=over, images=images)
+
     from squint.sweep import sweep
 
     sweep(
-        flags.data,
+        images,
         recipe=flags.recipe,
-        over=flags.over[0],
-        values=flags.over[1:],
+        over=over,
+        values=values,
         out=flags.out,
         seeds=flags.seeds,
         protocols=flags.protocols,
@@ -270,13 +290,7 @@ def _evaluate(arguments: list[str]) -> None:
         options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
 
     flags = _parse(EvaluateFlags, arguments, verb="evaluate")
-    from squint.data import open_source
-    from squint.runs import Run
-
-    data = flags.data or None
-    if (Path(flags.target) / "recipe.json").exists():  # data are looked at before torch is loaded
-        run = Run(Path(flags.target))
-        data = open_source(data or run.source, channels=run.recipe.encoder.in_channels)
+    data = _data_of(flags.target, flags.data)
 
     from squint.evaluate.protocols import evaluate
     from squint.evaluate.table import show
@@ -292,6 +306,22 @@ def _evaluate(arguments: list[str]) -> None:
     show(table)
 
 
+def _data_of(target: str, data: str) -> Any:
+    """The images to show a target: those of a run are opened, before torch is loaded.
+
+    Raises:
+        SquintError: the target is no run and can't be anything else, or its images can't be read.
+    """
+    from squint.data import open_source
+    from squint.runs import Run
+
+    path = Path(target)
+    if not path.is_dir() and (":" in target or path.suffix):  # a library's name, a weights file
+        return data or None
+    run = Run(path)
+    return open_source(data or run.source, channels=run.recipe.encoder.in_channels)
+
+
 def _embed(arguments: list[str]) -> None:
     import tyro
 
@@ -299,7 +329,7 @@ def _embed(arguments: list[str]) -> None:
     class EmbedFlags:
         """Write the features of every image of a source, with its residual information."""
 
-        run: Annotated[Path, tyro.conf.Positional]
+        run: Annotated[str, tyro.conf.Positional]
         """Run folder."""
         out: Annotated[Path, tyro.conf.arg(name="out")]
         """File to write; its ending says the kind: .npz, .csv or .parquet."""
@@ -309,9 +339,11 @@ def _embed(arguments: list[str]) -> None:
         """auto, cpu, cuda, cuda:1, mps."""
 
     flags = _parse(EmbedFlags, arguments, verb="embed")
+    data = _data_of(flags.run, flags.data)
+
     from squint.evaluate.embed import embed
 
-    found = embed(flags.run, data=flags.data or None, out=flags.out, device=flags.device)
+    found = embed(flags.run, data=data, out=flags.out, device=flags.device)
     images, width = found.features.shape
     print(f"{flags.out}: {images:,} images, {width} features each")
 

@@ -13,9 +13,6 @@ from squint.runs import Run
 from squint.train.pretrain import finish, pretrain
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View
 
-EPOCHS = 20.0
-"""Passes over the 5,000 built-in training images, per run."""
-
 _METHODS = ("simclr", "c-simclr")
 _PROTOCOLS = ("knn", "linear", "compression")
 

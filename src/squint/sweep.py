@@ -5,44 +5,26 @@ any time: finished runs are skipped, unfinished ones continued, and a run that f
 others alone. Everything measured is in sweep.json, written anew after every run.
 """
 
-import contextlib
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from squint import codec, presets, runs
-from squint.configs import CEBConfig, OpenConfig
-from squint.data import Images, from_anywhere, open_source
+from squint.configs import CEBConfig
+from squint.data import Images, open_source
 from squint.environment import environment
-from squint.errors import RecipeError, RunError, SquintError
+from squint.errors import RunError, SquintError
 from squint.evaluate import frontier
 from squint.evaluate.options import Options
 from squint.evaluate.protocols import check_protocols, evaluate
 from squint.recipe import Recipe
 from squint.runs import Run
+from squint.sweep_plan import PROTOCOLS, Point, begin, plan
 from squint.train.pretrain import finish
 from squint.train.signals import Interrupted
 
-PROTOCOLS = ("knn", "linear", "compression", "fitted")
-
 Table = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One run of a sweep."""
-
-    value: str
-    """As written by the user."""
-    seed: int
-    recipe: Recipe
-    folder: Path
-
-    def __str__(self) -> str:
-        return self.folder.name
 
 
 def sweep(
@@ -82,7 +64,19 @@ def sweep(
     images = (
         data if isinstance(data, Images) else open_source(data, channels=base.encoder.in_channels)
     )
-    table = _begun(folder, base, over, values, seeds, images, protocols)
+    head, rows = begin(folder, base, over=over, images=images)
+    note = "beta 0 charges nothing but still draws z; plain has no bottleneck at all."
+    table: Table = {
+        **head,
+        "values": [str(value) for value in values],
+        "seeds": list(seeds),
+        "protocols": list(protocols),
+        "note": note if isinstance(base.compression, CEBConfig) else "",
+        "spread": "standard deviation over seeds (n - 1)",
+        "environment": environment(),
+        "runs": rows,
+        "summary": [],
+    }
     failed: dict[str, str] = {}
     for number, point in enumerate(points, start=1):
         if not quiet:
@@ -112,56 +106,6 @@ def sweep(
             f"{folder / 'sweep.json'}.{listed}"
         )
     return table
-
-
-def plan(
-    base: Recipe, *, over: str, values: Sequence[str | float | int], seeds: Sequence[int], out: Path
-) -> list[Point]:
-    """All runs of a sweep: every value under the first seed, then under the next.
-
-    Raises:
-        RecipeError: no such field, or a value that does not fit; two runs would be the same.
-    """
-    if not values or not seeds:
-        raise RecipeError("A sweep needs at least one value and one seed: --over FIELD VALUE …")
-    texts = [_text(value) for value in values]
-    for name, given in (("value", texts), ("seed", list(seeds))):
-        if len(set(given)) < len(given):
-            raise RecipeError(f"A {name} of the sweep is given twice: {given}. Leave one out.")
-    return [
-        Point(
-            value=text,
-            seed=seed,
-            recipe=_at(base, over, text).override({"train.seed": seed}),
-            folder=out / f"{over}={text.replace('/', '_')},seed={seed}",
-        )
-        for seed in seeds
-        for text in texts
-    ]
-
-
-def _text(value: str | float | int) -> str:
-    """A value as one would write it: 1 for 1.0, and every digit that tells it from others."""
-    short = f"{value:g}" if isinstance(value, float) else str(value)
-    return short if isinstance(value, str) or float(short) == value else repr(value)
-
-
-def _at(base: Recipe, over: str, text: str) -> Recipe:
-    if over == "train.seed":
-        raise RecipeError("A sweep over train.seed is --seeds: give the field that is to differ.")
-    if text == frontier.PLAIN and over.startswith("compression."):
-        return base.replace(compression=OpenConfig())
-    return base.override({over: _value(text)})
-
-
-def _value(text: str) -> Any:
-    """A value as the recipe has it: a number where it looks like one."""
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
 
 
 def _done(
@@ -204,51 +148,6 @@ def _done(
         "protocols": [*measured, *missing],
         "results": row["results"],
         "random": row.get("random", {}),
-    }
-
-
-def _begun(
-    folder: Path,
-    base: Recipe,
-    over: str,
-    values: Sequence[str | float | int],
-    seeds: Sequence[int],
-    images: Images,
-    protocols: Sequence[str],
-) -> Table:
-    """The table with the rows of an earlier start of the same sweep, if there was one.
-
-    Raises:
-        RunError: the folder holds something else, or can't be written to.
-    """
-    path = folder / "sweep.json"
-    head = {"recipe": base.name, "over": over, "data": from_anywhere(images.name)}
-    rows: list[Any] = []
-    if path.exists():
-        try:
-            earlier = json.loads(path.read_text())
-            rows = earlier["runs"]
-            earlier["data"] = from_anywhere(earlier["data"])  # once it was as written by the user
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} can't be read ({error}). Restore it or move it away.") from None
-        other = [name for name, value in head.items() if earlier.get(name) != value]
-        if other:
-            was = ", ".join(f"{name} {earlier.get(name)!r}" for name in other)
-            raise RunError(f"{folder} holds another sweep ({was}). Give another --out.")
-    elif folder.is_file() or (folder / "recipe.json").exists():
-        raise RunError(f"--out {folder} is a run or a file; a sweep needs a folder of its own.")
-    folder.mkdir(parents=True, exist_ok=True)
-    note = "beta 0 charges nothing but still draws z; plain has no bottleneck at all."
-    return {
-        **head,
-        "values": [str(value) for value in values],
-        "seeds": list(seeds),
-        "protocols": list(protocols),
-        "note": note if isinstance(base.compression, CEBConfig) else "",
-        "spread": "standard deviation over seeds (n - 1)",
-        "environment": environment(),
-        "runs": rows,
-        "summary": [],
     }
 
 
