@@ -22,9 +22,16 @@ from train import small
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("evaluated")
     return pretrain(small.source(folder), recipe=small.recipe(), out=folder / "run", quiet=True)
+
+
+@pytest.fixture
+def run(trained: Run) -> Run:
+    """Not evaluated yet."""
+    (trained.path / "evaluation.json").unlink(missing_ok=True)
+    return trained
 
 
 def written(run: Run) -> dict[str, Any]:
@@ -73,7 +80,6 @@ def test_a_damaged_file_is_not_written_over(run: Run) -> None:
 def test_another_evaluation_meanwhile_loses_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (run.path / "evaluation.json").unlink(missing_ok=True)
     other = small.source(tmp_path)
 
     def interrupted(bench: Any) -> dict[str, Any]:
@@ -133,7 +139,6 @@ def test_a_killed_writer_keeps_nobody_waiting(tmp_path: Path) -> None:
 def test_the_same_images_are_the_same_however_they_are_spelled(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (run.path / "evaluation.json").unlink(missing_ok=True)
     evaluate(run, protocols=("knn",))
     source = Path(run.source)
     monkeypatch.chdir(source.parent)
@@ -142,7 +147,6 @@ def test_the_same_images_are_the_same_however_they_are_spelled(
 
 
 def test_other_images_of_the_same_name_are_others(run: Run, tmp_path: Path) -> None:
-    (run.path / "evaluation.json").unlink(missing_ok=True)
     source = small.source(tmp_path)
     evaluate(run, data=source, protocols=("knn",))
     os.utime(source, (1, 1))
