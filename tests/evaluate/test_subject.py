@@ -1,6 +1,8 @@
 """Any encoder can be evaluated: a weights file, a library's name; what does not fit is named."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,16 @@ import safetensors.torch
 import timm
 import torch
 
+import squint
 from squint.configs import EncoderConfig
+from squint.data import open_source
 from squint.errors import CheckpointError, RunError
-from squint.evaluate.options import SubjectOptions
+from squint.evaluate import compression
+from squint.evaluate.bench import Bench
+from squint.evaluate.options import Options, SubjectOptions
 from squint.evaluate.protocols import evaluate
 from squint.evaluate.subject import open_subject
+from squint.interop.encoder import load
 from squint.interop.inputs import own_input
 from train import small
 
@@ -70,6 +77,45 @@ def test_input_is_what_the_library_feeds_the_model() -> None:
     views = own_input(EncoderConfig(name="torchvision/resnet50"))
     assert (views.evaluation.size, views.evaluation.interpolation) == (224, "bilinear")
     assert views.evaluation.crop == pytest.approx(224 / 232)
+
+
+@pytest.mark.parametrize("name", ["simclr", "c-moco-v2"])
+def test_all_that_is_read_of_a_run_is_of_one_step(tmp_path: Path, name: str) -> None:
+    source = small.source(tmp_path)
+    runs = [
+        squint.pretrain(
+            source,
+            recipe=small.recipe(name, train__epochs=epochs),
+            out=tmp_path / str(epochs),
+            quiet=True,
+        )
+        for epochs in (0.5, 1.0)
+    ]
+    early, late = (open_subject(run) for run in runs)
+    with runs[1].encoder.open("rb") as file:  # what earlier versions noted
+        assert late.weights == hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    assert late.weights != early.weights and late.encoder.views == load(runs[1]).views
+    bits = safetensors.torch.load_file(runs[1].encoder)
+    for key, value in late.encoder.encoder.state_dict().items():
+        assert torch.equal(value, bits[key])
+
+    shutil.copy(runs[1].checkpoint, runs[0].checkpoint)  # killed before encoder.safetensors
+    between = open_subject(runs[0])
+    assert between.weights == late.weights and between.described()["step"] == 6
+    runs[0].checkpoint.unlink()  # or written anew
+    bench = Bench(between, open_source(source), torch.device("cpu"), Options())
+    method = compression.method_of(bench, "compression")
+    for key, value in method.encoder.state_dict().items():
+        assert torch.equal(value, bits[key])
+
+
+def test_a_checkpoint_of_another_recipe_is_named(tmp_path: Path) -> None:
+    source, recipe = small.source(tmp_path), small.recipe(train__epochs=0.5)
+    run = squint.pretrain(source, recipe=recipe, out=tmp_path / "run", quiet=True)
+    path = run.path / "recipe.json"
+    path.write_text(path.read_text().replace('"width": 0.125', '"width": 0.25'))
+    with pytest.raises(CheckpointError, match=r"last\.pt does not fit its recipe"):
+        open_subject(run)
 
 
 def test_a_name_without_weights_is_evaluated_into_a_file_of_ones_choice(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def collect(
 
 
 def method_of(bench: Bench, protocol: str) -> Method:
-    """The run's whole method with its last weights, on the bench's device.
+    """The run's whole method with the weights of the subject's checkpoint, on the bench's device.
 
     Raises:
         RunError: the subject is a bare encoder.
@@ -163,8 +163,9 @@ def method_of(bench: Bench, protocol: str) -> Method:
 
     def made() -> Method:
         method = methods.build(run.recipe)
+        assert bench.subject.checkpoint is not None, "it is of a run"
         try:
-            method.load_state_dict(run.state()["method"])
+            method.load_state_dict(bench.subject.checkpoint["method"])
         except RuntimeError as error:
             raise CheckpointError(f"{run.checkpoint} does not fit its recipe: {error}") from None
         return method.to(bench.device)

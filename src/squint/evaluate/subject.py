@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+
 from squint.configs import EncoderConfig
-from squint.errors import RunError
+from squint.errors import CheckpointError, RunError
 from squint.evaluate.options import SubjectOptions
 from squint.interop import encoder as encoder_file
 from squint.interop.encoder import PretrainedEncoder
@@ -28,16 +31,20 @@ class Subject:
     encoder: PretrainedEncoder
     run: Run | None
     """The run it is from, if it is from one."""
+    checkpoint: Mapping[str, Any] | None
+    """Of a run, its last checkpoint without the optimizer, read once: encoder, heads and step are
+    of one moment, also while the run goes on."""
     trained: bool
     """Whether its weights are more than freshly drawn ones."""
     weights: str
-    """Digest of the weights: results of other weights are other results."""
+    """Digest of the weights file (of a run, of its encoder.safetensors as the checkpoint makes it):
+    results of other weights are other results."""
     out: Path
     """The evaluation.json."""
 
     def described(self) -> dict[str, Any]:
         """What evaluation.json says of it."""
-        step = {"step": step_of(self.run)} if self.run else {}
+        step = {"step": self.checkpoint["position"]["step"]} if self.checkpoint else {}
         return {
             "run": self.name,
             "recipe": self.title,
@@ -79,13 +86,26 @@ def _of_run(run: Run, given: SubjectOptions) -> Subject:
             f"{run.path} is a run, which knows its encoder, input and weights: drop --encoder, "
             f"--stem, --width, --weights and --size, or give {run.encoder} as the target."
         )
+    checkpoint = run.state()
+    del checkpoint["optimizer"]
+    weights = {
+        name.removeprefix("encoder."): value.contiguous()
+        for name, value in checkpoint["method"].items()
+        if name.startswith("encoder.")
+    }
+    encoder = encoder_file.build(recipe.encoder)
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{run.checkpoint} does not fit its recipe: {error}") from None
     return Subject(
         name=str(run.path),
         title=recipe.name,
-        encoder=encoder_file.load(run),
+        encoder=PretrainedEncoder(encoder, recipe.encoder, recipe.views).eval(),
         run=run,
+        checkpoint=checkpoint,
         trained=True,
-        weights=_digest(run.encoder),
+        weights=hashlib.sha256(safetensors.torch.save(weights)).hexdigest()[:16],
         out=_out(given, run.path),
     )
 
@@ -108,6 +128,7 @@ def _of_file(path: Path, given: SubjectOptions) -> Subject:
         title=encoder.config.name,
         encoder=encoder,
         run=None,
+        checkpoint=None,
         trained=True,
         weights=_digest(path) + _input(encoder),
         out=_out(given, path.parent),
@@ -124,6 +145,7 @@ def _of_name(target: str, name: str, given: SubjectOptions) -> Subject:
         title=f"{name}, {weights or 'random weights'}",
         encoder=encoder,
         run=None,
+        checkpoint=None,
         trained=weights is not None,
         weights=f"{name} {_digest(weights) if weights else 'random'}{_input(encoder)}",
         out=_out(given, Path()),
@@ -156,11 +178,6 @@ def _out(given: SubjectOptions, folder: Path) -> Path:
             "that does."
         )
     return out
-
-
-def step_of(run: Run) -> int:
-    """Optimizer steps behind a run's last weights."""
-    return run.state()["position"]["step"]
 
 
 def _digest(path: Path) -> str:
