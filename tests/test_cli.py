@@ -96,6 +96,21 @@ def test_a_wrong_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     refused(capsys, *command, words=["train.batch_size=0", "at least 2"])
 
 
+def test_a_wrong_value_is_named_by_its_flag(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for flag, word in (
+        ("--views.second.flip=2", "views.second.flip=2.0"),
+        ("--views.first.crop.area 0.9 0.1", "views.first.crop.area=0.9..0.1"),
+        ("--method.projector.hidden-dim 0", "method.projector.hidden_dim=0"),
+        ("--epochs 0", "train.epochs=0.0"),
+    ):
+        command = pretrain("demo", tmp_path / "r", *flag.split())
+        assert refused(capsys, *command, words=[]).startswith(f"squint pretrain: {word}")
+    both = ("--views.second.flip", 2, "--views.first.flip", 2)
+    refused(capsys, *pretrain("demo", tmp_path / "r", *both), words=["pretrain: flip=2.0"])
+
+
 def test_a_contradiction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = pretrain("demo", tmp_path / "r", "--method.temperature", 0.5, recipe="c-simclr@tiny")
     refused(capsys, *command, words=["temperature=0.5", "kappa_b=5", "--compression.kappa-b 2"])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from squint.errors import RunError, SquintError
+from squint.errors import RecipeError, RunError, SquintError
 
 USAGE = """\
 squint: learn image representations without labels, compress them, measure what is left
@@ -443,7 +443,15 @@ def _parse(kind: type[Flags], arguments: Sequence[str], *, verb: str) -> Flags:
     import tyro
 
     config = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(kind, args=list(arguments), prog=f"squint {verb}", config=config)
+    try:
+        return tyro.cli(kind, args=list(arguments), prog=f"squint {verb}", config=config)
+    except RecipeError as error:  # of a group that several flags lead to: it knows its field only
+        field, equals, rest = str(error).partition("=")
+        given = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
+        paths = {flag.replace("-", "_") for flag in given if flag.endswith(f".{_flag(field)}")}
+        if len(paths) != 1:
+            raise
+        raise RecipeError(f"{paths.pop()}{equals}{rest}") from None
 
 
 def _long_names(arguments: Sequence[str]) -> list[str]:

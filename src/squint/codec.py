@@ -51,7 +51,7 @@ def decode(kind: Any, value: Any, path: str = "", *, added: Added = NOTHING_ADDE
     """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(options, value, path, added)
+        return _decode_union(kind, value, path, added)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, path, added)
     if origin is Literal and any(value == o and type(value) is type(o) for o in options):
@@ -65,26 +65,38 @@ def decode(kind: Any, value: Any, path: str = "", *, added: Added = NOTHING_ADDE
         return float(value)
     if kind in (int, bool, str) and type(value) is kind:
         return value
-    expected = (
-        " or ".join(map(repr, options)) if origin is Literal else getattr(kind, "__name__", kind)
-    )
-    raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
+    raise _wrong_kind(kind, value, path)
 
 
-def _decode_union(options: tuple[Any, ...], value: Any, path: str, added: Added) -> Any:
+def _wrong_kind(kind: Any, value: Any, path: str) -> RecipeError:
+    expected = _called(kind)
+    return RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
+
+
+def _called(kind: Any) -> str:
+    """An annotation in words: int or 'auto'."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_called, options))
+    if origin is Literal:
+        return " or ".join(map(repr, options))
+    return str(kind) if origin else getattr(kind, "__name__", str(kind))
+
+
+def _decode_union(kind: Any, value: Any, path: str, added: Added) -> Any:
+    options = typing.get_args(kind)
     tagged: dict[Any, Any] = {o.kind: o for o in options if hasattr(o, "kind")}
     if tagged:
-        kind = value.get("kind") if isinstance(value, Mapping) else value
-        if not isinstance(kind, str) or kind not in tagged:
-            raise RecipeError(f"{path}.kind={kind!r} must be one of {', '.join(tagged)}.")
-        return _decode_dataclass(tagged[kind], value, path, added)
+        tag = value.get("kind") if isinstance(value, Mapping) else value
+        if not isinstance(tag, str) or tag not in tagged:
+            raise RecipeError(f"{path}.kind={tag!r} must be one of {', '.join(tagged)}.")
+        return _decode_dataclass(tagged[tag], value, path, added)
     for option in options:
         try:
             return decode(option, value, path, added=added)
         except RecipeError:
             continue
-    expected = " or ".join(str(getattr(o, "__name__", o)) for o in options)
-    raise RecipeError(f"{path}={value!r} is not of the right kind: it must be {expected}.")
+    raise _wrong_kind(kind, value, path)
 
 
 def _decode_dataclass(kind: Any, value: Any, path: str, added: Added) -> Any:
@@ -104,9 +116,14 @@ def _decode_dataclass(kind: Any, value: Any, path: str, added: Added) -> Any:
     if missing := [name for name in names if name not in given]:
         raise RecipeError(f"{path or 'recipe'} lacks {', '.join(missing)}: a recipe is complete.")
     prefix = f"{path}." if path else ""
-    return kind(
-        **{name: decode(hints[name], given[name], prefix + name, added=added) for name in names}
-    )
+    fields = {n: decode(hints[n], given[n], prefix + n, added=added) for n in names}
+    try:
+        return kind(**fields)
+    except RecipeError as error:
+        if str(error).partition("=")[0] not in names:
+            raise
+        # a dataclass that stands in several places knows only the field's own name
+        raise RecipeError(f"{prefix}{error}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -58,9 +58,9 @@ class HeadConfig:
     the same not widened for its cut (BYOL)."""
 
     def __post_init__(self) -> None:
-        _positive("layers of a head", self.layers)
+        _positive("layers", self.layers)
         if self.hidden_dim != "features":
-            _positive("hidden_dim of a head", self.hidden_dim)
+            _positive("hidden_dim", self.hidden_dim)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

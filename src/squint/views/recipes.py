@@ -52,11 +52,11 @@ class Crop:
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        _check_range("views.crop.area", self.area, 0.0, 1.0)
-        _check_range("views.crop.ratio", self.ratio, 1e-2, 1e2)
+        _check_range("area", self.area, 0.0, 1.0)
+        _check_range("ratio", self.ratio, 1e-2, 1e2)
         if self.ratio_law == "uniform" and self.area[1] < TENSORFLOW_LEAST_AREA:
             raise RecipeError(
-                f"views.crop.area={self.area} ends below {TENSORFLOW_LEAST_AREA}, the least area "
+                f"area={self.area} ends below {TENSORFLOW_LEAST_AREA}, the least area "
                 "of the uniform ratio law: no crop would fit. Take ratio_law log_uniform."
             )
 
@@ -77,16 +77,16 @@ class Jitter:
     byol: as simclr, but brightness is added instead of multiplied."""
 
     def __post_init__(self) -> None:
-        _check_probability("views.jitter.probability", self.probability)
+        _check_probability("probability", self.probability)
         for name in ("brightness", "contrast", "saturation"):
             if getattr(self, name) < 0:
                 raise RecipeError(
-                    f"views.jitter.{name}={getattr(self, name)} is negative: it is the half-width "
+                    f"{name}={getattr(self, name)} is negative: it is the half-width "
                     "of the range around 1 (0 around 0 for added brightness). Give a number >= 0."
                 )
         if not 0 <= self.hue <= 0.5:
             raise RecipeError(
-                f"views.jitter.hue={self.hue} is outside 0 to 0.5: it is a share of the hue "
+                f"hue={self.hue} is outside 0 to 0.5: it is a share of the hue "
                 "circle, and half a turn reaches every hue."
             )
 
@@ -102,8 +102,8 @@ class Blur:
     """zero: SimCLR, BYOL and CVR code (dark borders). reflect: torchvision."""
 
     def __post_init__(self) -> None:
-        _check_probability("views.blur.probability", self.probability)
-        _check_range("views.blur.sigma", self.sigma, 1e-3, 1e3)
+        _check_probability("probability", self.probability)
+        _check_range("sigma", self.sigma, 1e-3, 1e3)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +128,7 @@ class View:
 
     def __post_init__(self) -> None:
         for name in ("flip", "gray", "solarize"):
-            _check_probability(f"views.{name}", getattr(self, name))
+            _check_probability(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
