@@ -46,6 +46,13 @@ def test_every_image_has_the_features_of_the_encoder(run: Run) -> None:
     assert found.labels is not None and (found.labels == images.labels).all()
 
 
+def test_a_single_image_is_enough(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", open_source(run.source).read(57)[None])
+    found, whole = squint.embed(run, data=tmp_path / "one.npy"), squint.embed(run)
+    np.testing.assert_allclose(found.features[0], whole.features[57], rtol=1e-3, atol=1e-4)
+    assert found.rate_nats is not None and found.rate_nats.shape == (1,)
+
+
 def test_the_rate_column_is_the_divergence_of_the_two_laws(run: Run) -> None:
     found = squint.embed(run).rate_nats
     assert found is not None

@@ -16,6 +16,7 @@ anything costly that two protocols need, such as the fitted probe, from `bench.o
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -56,10 +57,18 @@ class Bench:
         self.images = images
         self.device = device
         self.options = options
-        self.parts: Halves = halves(images)
         self.classes = len(images.classes)
         self.precision: Precision = choose_precision(options.features.precision, device)
         self._made: dict[object, Any] = {}
+
+    @cached_property
+    def parts(self) -> Halves:
+        """What is learned from and what is tested.
+
+        Raises:
+            DataError: there is but one image.
+        """
+        return halves(self.images)
 
     @property
     def encoder(self) -> PretrainedEncoder:
