@@ -1,5 +1,8 @@
 """Linear probe against plain scikit-learn, and the split that chooses its strength."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from squint.errors import DataError, RecipeError
 from squint.evaluate import linear
 from squint.evaluate.linear import LinearProbe, linear_probe, stratified_split
+from squint.evaluate.options import LinearOptions
 
 
 def classes(seed, images, count=3, width=5):
@@ -111,6 +115,16 @@ def test_errors():
         linear_probe(x, y, x, y, strengths=(0.0,))
     with pytest.raises(RecipeError, match="held_out"):
         linear_probe(x, y, x, y, held_out=1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("strengths", ()), ("strengths", (1.0, -1.0)), ("strengths", (math.nan,))]
+    + [("held_out", share) for share in (0.0, 1.0, 2.0, math.nan)],
+)
+def test_settings_out_of_range_are_refused_when_made(field: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=rf"linear\.{field}="):
+        LinearOptions(**{field: value})
 
 
 def test_weight_and_bias_read_raw_features_and_classes_keep_their_numbers():

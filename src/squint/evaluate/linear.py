@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from squint.errors import DataError, RecipeError
+from squint.errors import DataError
 from squint.evaluate import logistic
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.labels import Labels, check_classes, require
-from squint.evaluate.options_labels import LINEAR_STRENGTHS
+from squint.evaluate.options_labels import LINEAR_STRENGTHS, check_linear
 
 STRENGTHS = LINEAR_STRENGTHS
 """Strengths of the l2 penalty to choose from."""
@@ -107,7 +107,7 @@ def linear_probe(
             class with two images.
         RecipeError: strengths or held_out is out of range.
     """
-    _check_settings(strengths, held_out)
+    check_linear(strengths, held_out)
     y = require(train_labels, images=len(train_features), what="the train split").numpy()
     y_test = require(test_labels, images=len(test_features), what="the test split").numpy()
     check_classes(y, y_test)
@@ -243,15 +243,3 @@ def _protocol(strengths: Sequence[float], held_out: float, seed: int, images: in
         f"entropy + s/2 ||W||^2, L-BFGS to gradient {_TOLERANCE:g} or {_MAX_ITERATIONS} "
         f"iterations; {how}; counted on the test images"
     )
-
-
-def _check_settings(strengths: Sequence[float], held_out: float) -> None:
-    if not strengths or min(strengths) <= 0:
-        raise RecipeError(
-            f"strengths={tuple(strengths)} must hold at least one number, all above 0: without a "
-            f"penalty separable features have no best fit. The default is {STRENGTHS}."
-        )
-    if not 0 < held_out < 1:
-        raise RecipeError(
-            f"held_out={held_out} must be a share of train, above 0 and below 1, usually 0.1."
-        )

@@ -3,6 +3,7 @@
 Nothing here imports torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +39,27 @@ class LinearOptions:
     """Of the choice of the held-out images."""
 
     def __post_init__(self) -> None:
+        check_linear(self.strengths, self.held_out)
         at_least("linear.seed", self.seed, 0)
+
+
+def check_linear(strengths: Sequence[float], held_out: float) -> None:
+    """Refuse settings the linear probe can't be fitted with.
+
+    Raises:
+        RecipeError: with the setting's name and value.
+    """
+    if not strengths or not all(strength > 0 for strength in strengths):
+        raise RecipeError(
+            f"linear.strengths={tuple(strengths)} must hold at least one number, all above 0: "
+            "without a penalty separable features have no best fit. The default is "
+            f"{LINEAR_STRENGTHS}."
+        )
+    if not 0 < held_out < 1:
+        raise RecipeError(
+            f"linear.held_out={held_out} must be a share of train, above 0 and below 1, usually "
+            "0.1."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
