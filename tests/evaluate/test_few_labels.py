@@ -15,6 +15,7 @@ from scipy import stats
 from squint.data import open_source
 from squint.errors import DataError, RecipeError, RunError
 from squint.evaluate import fewshot, sgd_probe, transfer
+from squint.evaluate.features import extract
 from squint.evaluate.fewshot import few_label_top1, name_of, spread, subset
 from squint.evaluate.inputs import Labelled
 from squint.evaluate.linear import linear_probe
@@ -136,7 +137,9 @@ def test_sgd_probe_is_torchs_sgd(name: str) -> None:
     setting = replace(published, init_std=0.0, epochs=4, batch_size=32, weight_decay=decay)
     train = blobs(100, 0)
     lrs = setting.lrs[:2]
-    weight, bias = sgd_probe.fit(lambda _: train.features, train.labels, lrs, setting, seed=0)
+    weight, bias = sgd_probe.fit(
+        lambda _: train.features, train.labels, lrs, setting, width=8, seed=0
+    )
     for row, lr in enumerate(lrs):
         order = torch.Generator().manual_seed(0)
         torch.randn(3, 8, generator=order)  # the initial weights
@@ -162,6 +165,28 @@ def test_sgd_probe_is_torchs_sgd(name: str) -> None:
                 sgd.step()
         torch.testing.assert_close(weight[row], head.weight.detach(), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(bias[row], head.bias.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_rate_is_chosen_in_the_evaluation_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = replace(sgd_probe.SETTINGS["byol"], epochs=3, batch_size=32)
+    cropped = blobs(100, 0)
+    shown = Labelled(torch.zeros(100, 8), cropped.labels)  # only biases tell
+    epochs: list[int] = []
+    scored: list[torch.Tensor] = []
+
+    def views(epoch: int) -> torch.Tensor:
+        epochs.append(epoch)
+        return cropped.features
+
+    def score(logits: torch.Tensor, truth: torch.Tensor) -> float:
+        scored.append(logits)
+        return len(scored) / 10
+
+    monkeypatch.setattr(sgd_probe, "share_right", score)
+    assert sgd_probe._best_lr(views, shown, setting, seed=0) == 0.05  # the last
+    assert epochs == [0, 1, 2], "one pass an epoch, for all rates"
+    for logits in scored:
+        assert torch.equal(logits, logits[:1].expand(9, -1))
 
 
 PUBLISHED: dict[str, tuple[tuple[float, ...], float, int, int]] = {
@@ -234,7 +259,16 @@ def test_transfer_from_source_to_source(tmp_path: Path) -> None:
         evaluate("timm:resnet10t", data=second, protocols=("transfer",), subject=given)
 
 
-def test_the_augmented_probe_and_the_comparison_run(tmp_path: Path) -> None:
+def test_the_augmented_probe_and_the_comparison_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+
+    def counted(*data: Any, count: int, **settings: Any) -> torch.Tensor:
+        passes.append(count)
+        return extract(*data, count=count, **settings)
+
+    monkeypatch.setattr(sgd_probe, "extract", counted)
     out = tmp_path / "out.json"
     options = Options(sgd=SGDProbeOptions(setting="byol", epochs=1, augment=True))
     table = evaluate(
@@ -245,6 +279,8 @@ def test_the_augmented_probe_and_the_comparison_run(tmp_path: Path) -> None:
         options=options,
     )
     entry = table["results"]["linear_sgd_byol_top1"]
+    assert passes == [77, 77], "one to choose the rate, one to fit"
+    assert "chosen on 10 % of train in the evaluation view" in entry["protocol"]
     assert "random resized crops" in entry["protocol"] and entry["lr"] in (0.4, 0.3, 0.2, 0.1, 0.05)
     assert list(table["results"]["compare_linear_top1"]["table"]) == ["random init"]
 

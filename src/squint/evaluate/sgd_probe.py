@@ -35,7 +35,7 @@ from torch import Tensor
 from squint.evaluate.augment import Crops
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.features import extract
-from squint.evaluate.inputs import BATCH
+from squint.evaluate.inputs import BATCH, Labelled
 from squint.evaluate.linear import share_right, stratified_split
 from squint.evaluate.options_labels import SGDProbeOptions
 
@@ -111,10 +111,17 @@ def measured(bench: Bench) -> dict[str, Any]:
     values: dict[str, float] = {}
     rates: dict[str, float] = {}
     for which in kinds:
-        test = bench.features(which)[1]
-        views, labels = _epochs(bench, which, options)
-        rates[which] = _best_lr(views, labels, setting, seed=options.seed)
-        weight, bias = fit(views, labels, (rates[which],), setting, seed=options.seed)
+        train, test = bench.features(which)
+        views = _epochs(bench, which, options)
+        rates[which] = _best_lr(views, train, setting, seed=options.seed)
+        weight, bias = fit(
+            views,
+            train.labels,
+            (rates[which],),
+            setting,
+            width=train.features.shape[1],
+            seed=options.seed,
+        )
         values[which] = share_right(test.features @ weight[0].T + bias[0], test.labels)
     protocol = _protocol(setting, options, len(bench.features()[0].labels))
     entry = bench.entry(values, protocol, lr=rates["trained"])
@@ -125,13 +132,12 @@ Features = Callable[[int], Float[Tensor, "k f"]]
 """Features of the train images in an epoch."""
 
 
-def _epochs(
-    bench: Bench, which: Which, options: SGDProbeOptions
-) -> tuple[Features, Int[Tensor, " k"]]:
+def _epochs(bench: Bench, which: Which, options: SGDProbeOptions) -> Features:
+    """Of the images of `bench.features`, in their order."""
+    train = bench.seen(which)[0]
     if not options.augment:
-        train = bench.features(which)[0]
-        return lambda _: train.features, train.labels
-    crops = Crops(bench.parts.train, bench.views, seed=options.seed, device=bench.device)
+        return lambda _: train.features
+    crops = Crops(train.images, bench.views, seed=options.seed, device=bench.device)
 
     def seen(epoch: int) -> Tensor:
         rows = torch.arange(len(crops)).split(BATCH)
@@ -144,11 +150,19 @@ def _epochs(
             precision=bench.precision,
         )
 
-    return seen, crops.labels
+    return seen
 
 
-def _best_lr(views: Features, labels: Tensor, setting: Setting, *, seed: int) -> float:
-    """The learning rate best on a held-out part of train; of equals the first."""
+def _best_lr(views: Features, train: Labelled, setting: Setting, *, seed: int) -> float:
+    """The learning rate best on held-out train images in the evaluation view; of equals the first.
+
+    Args:
+        views: what is learned from.
+        train: the same images in the evaluation view.
+        setting: all else.
+        seed: of what is held out, order and initial weights.
+    """
+    features, labels = train
     if len(setting.lrs) == 1:
         return setting.lrs[0]
     kept, held = (
@@ -156,11 +170,16 @@ def _best_lr(views: Features, labels: Tensor, setting: Setting, *, seed: int) ->
         for rows in stratified_split(labels.numpy(), share=_HELD_OUT, seed=seed)
     )
     weight, bias = fit(
-        lambda epoch: views(epoch)[kept], labels[kept], setting.lrs, setting, seed=seed
+        lambda epoch: views(epoch)[kept],
+        labels[kept],
+        setting.lrs,
+        setting,
+        width=features.shape[1],
+        seed=seed,
     )
-    features = views(0)[held]
     scores = [
-        share_right(features @ w.T + b, labels[held]) for w, b in zip(weight, bias, strict=True)
+        share_right(features[held] @ w.T + b, labels[held])
+        for w, b in zip(weight, bias, strict=True)
     ]
     return setting.lrs[scores.index(max(scores))]
 
@@ -171,11 +190,21 @@ def fit(
     lrs: Sequence[float],
     setting: Setting,
     *,
+    width: int,
     seed: int,
 ) -> tuple[Float[Tensor, "l classes f"], Float[Tensor, "l classes"]]:
-    """Weights and biases after the last epoch, one per learning rate, in the same passes."""
+    """Weights and biases after the last epoch, one per learning rate, in the same passes.
+
+    Args:
+        views: features of k images, asked for once an epoch.
+        labels: of these.
+        lrs: learning rates.
+        setting: all else.
+        width: of the features.
+        seed: of order and initial weights.
+    """
     generator = torch.Generator().manual_seed(seed)
-    width, classes = views(0).shape[1], int(labels.max()) + 1
+    classes = int(labels.max()) + 1
     weight = setting.init_std * torch.randn(classes, width, generator=generator)
     head = torch.cat([weight, torch.zeros(classes, 1)], dim=1).repeat(len(lrs), 1, 1)
     momentum = torch.zeros_like(head)
@@ -226,13 +255,14 @@ def _protocol(setting: Setting, options: SGDProbeOptions, images: int) -> str:
         if options.augment
         else "evaluation view, computed once (no augmentation, unlike the paper)"
     )
+    chosen = ", chosen on 10 % of train" if len(setting.lrs) > 1 else ""
+    chosen += " in the evaluation view" if chosen and options.augment else ""
     size = min(setting.batch_size, images)
     fewer = f" (asked {setting.batch_size}, there are no more)" if size < setting.batch_size else ""
     return (
         f"linear top-1 by SGD as {options.setting}: raw encoder features, {shown}, {images} train "
         f"images, lr {{{rates}}}{' x batch / 256' if setting.scaled else ''}"
-        f"{', chosen on 10 % of train' if len(setting.lrs) > 1 else ''}, batch {size}{fewer}, "
-        f"{setting.epochs} epochs, {_COURSE[setting.schedule]}, "
+        f"{chosen}, batch {size}{fewer}, {setting.epochs} epochs, {_COURSE[setting.schedule]}, "
         f"{'Nesterov' if setting.nesterov else 'momentum'} 0.9, weight decay "
         f"{setting.weight_decay:g}, classifier from {_start(setting)}, seed {options.seed}; tested "
         "in the evaluation view, last epoch, last weights"
