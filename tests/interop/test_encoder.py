@@ -102,6 +102,15 @@ def test_the_lines_that_load_it_run_as_they_stand(
             assert torch.equal(loaded[key if library != "squint" else _ours(key, loaded)], value)
 
 
+def test_timm_is_not_named_where_its_positions_would_be_others(tmp_path: Path) -> None:
+    recipe = presets.recipe("simclr@folder")
+    evaluation = dataclasses.replace(recipe.views.evaluation, size=96)
+    views = dataclasses.replace(recipe.views, size=96, evaluation=evaluation)
+    recipe = recipe.replace(encoder=EncoderConfig(name="mocov3_vit_small"), views=views)
+    encoder_file.save(tmp_path, encoder_file.build(recipe.encoder), recipe)
+    assert set(json.loads((tmp_path / "encoder.json").read_text())["load"]) == {"squint"}
+
+
 def _ours(key: str, loaded: dict[str, torch.Tensor]) -> str:
     return next(name for name in loaded if name.endswith(key))
 

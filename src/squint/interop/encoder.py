@@ -131,18 +131,19 @@ def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
             "std": list(views.std),
         },
         "views": codec.encode(views),
-        "load": _recipe_for_loading(recipe.encoder),
+        "load": _recipe_for_loading(recipe.encoder, views.evaluation.size),
     }
 
 
-def _recipe_for_loading(config: EncoderConfig) -> dict[str, str]:
+def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
     lines = {"squint": "encoder = squint.load_encoder('encoder.safetensors')"}
     library = encoders.library_of(config.name)
     name = config.name.rpartition("/")[2]
     load = "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'), strict=False)"
     channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
     if library == "squint" and name.startswith("mocov3_vit"):
-        if "conv" not in name:  # timm has no such stem
+        # timm has no such stem, and no positions but those of the file, which are of 224 px
+        if "conv" not in name and side == 224:
             size = name.removeprefix("mocov3_vit_")
             lines["timm"] = (
                 f"model = timm.create_model('vit_{size}_patch16_224', num_classes=0, num_heads=12"

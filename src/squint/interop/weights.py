@@ -101,7 +101,10 @@ def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture
         for k, v in wanted.items()
         if k in ours and ours[k].shape != v.shape
     ]
-    more = [k for k in ours if k not in wanted and not k.startswith(_HEADS)] if prefix == "" else []
+    more = [k for k in ours if k not in wanted and not k.startswith(_HEADS)]
+    if prefix:  # what else was trained may stand beside it; more blocks of its own may not
+        parts = {name.partition(".")[0] for name in wanted}
+        more = [k for k in more if k.partition(".")[0] in parts]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})"
         for what, keys in (
