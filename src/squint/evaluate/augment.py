@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from squint.data import Images, Unreadable
-from squint.evaluate.inputs import _stock
+from squint.evaluate.inputs import stock_of
 from squint.evaluate.parts import check_labels
 from squint.views import TwoViews
 from squint.views.recipes import Blur, Crop, Jitter, View, ViewsConfig
@@ -38,7 +38,7 @@ class Crops:
         )
         config = dataclasses.replace(views, size=views.evaluation.size, first=plain, second=plain)
         self._views = TwoViews(config, seed=seed)
-        self._stock = _stock(images, None)
+        self._stock = stock_of(images, None)
         self._device = device
         labels = self._stock.images.labels
         assert labels is not None, "checked above"

@@ -83,7 +83,7 @@ def seen_features(
     Raises:
         DataError: none of them, or of 500 in a row, can be read.
     """
-    stock = _stock(images, limit)
+    stock = stock_of(images, limit)
     view = EvaluationView(views)
     readable = torch.ones(len(stock.images), dtype=torch.bool)
 
@@ -150,7 +150,7 @@ def shown(
         crop: else, the first step for one image and its number, in threads.
         finish: and the rest for a batch of crops and their numbers.
     """
-    stock = _stock(images, limit)
+    stock = stock_of(images, limit)
     if stock.pixels is not None:
         for rows, pixels in _from_memory(stock):
             yield whole(pixels, rows)
@@ -195,7 +195,7 @@ def labelled_squares(
     Raises:
         DataError: none of them, or of 500 in a row, can be read.
     """
-    stock = _stock(images, limit)
+    stock = stock_of(images, limit)
     view = EvaluationView(views)
     numbers = torch.from_numpy(stock.rows)
     assert stock.images.labels is not None, "see check_labels"
@@ -208,7 +208,7 @@ def labelled_squares(
         yield numbers[rows][good], pixels[good], labels[rows][good]
 
 
-class _Stock(NamedTuple):
+class Stock(NamedTuple):
     """Some images of a source, and their pixels if they are small."""
 
     images: Images
@@ -217,17 +217,18 @@ class _Stock(NamedTuple):
     """(k,) row of each image in `pixels`."""
 
 
-def _stock(images: Images, limit: int | None) -> _Stock:
+def stock_of(images: Images, limit: int | None) -> Stock:
+    """All images, or at most `limit` chosen at random; of small ones only the readable."""
     packed = pack(images, max_unreadable_percent=100.0)  # as files: the unreadable are left out
     images = packed.images if packed else images
     rows = np.arange(len(images))
     if limit is not None and limit < len(rows):
         rows = np.sort(order(0, 0, len(rows))[:limit])
         images = images.select(rows)
-    return _Stock(images, np.asarray(packed.pixels) if packed else None, rows)
+    return Stock(images, np.asarray(packed.pixels) if packed else None, rows)
 
 
-def _from_memory(stock: _Stock) -> Iterator[tuple[Tensor, Tensor]]:
+def _from_memory(stock: Stock) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows (n,) and pixels (n, c, h, w) of every image."""
     assert stock.pixels is not None, "only for packed images"
     for start in range(0, len(stock.rows), BATCH):
@@ -237,7 +238,7 @@ def _from_memory(stock: _Stock) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _from_files(
-    stock: _Stock, transform: Callable[[Picture, int], Tensor]
+    stock: Stock, transform: Callable[[Picture, int], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Rows (n,), transformed images (n, …), and which could be read; the others are zeros."""
 

@@ -205,9 +205,9 @@ def _shares_right(path: logistic.Fit, x: Tensor, targets: Tensor) -> list[float]
     return [share_right(x @ weight.T + bias, targets) for weight, bias in heads]
 
 
-def standardisation(train: Tensor) -> tuple[Tensor, Tensor]:
+def standardisation(train: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Mean and inverse deviation per dimension, (f,); the latter is 0 where train is constant."""
-    variance, mean = torch.var_mean(train.float(), dim=0, correction=0)  # (f,) each
+    variance, mean = torch.var_mean(train.to(dtype), dim=0, correction=0)  # (f,) each
     std = variance.sqrt()
     varies = std > 1e-6 * mean.abs()
     return mean, torch.where(varies, 1 / std, torch.zeros_like(std))

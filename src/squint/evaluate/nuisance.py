@@ -23,7 +23,7 @@ from squint.evaluate import figures
 from squint.evaluate.attributes import Attribute, attributes_of, label_of
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.knn import neighbors
-from squint.evaluate.linear import stratified_split
+from squint.evaluate.linear import standardisation, stratified_split
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """l2 strengths of linear probes, per training image, of which one is chosen on a tenth of train."""
@@ -127,7 +127,8 @@ def _readable(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
         columns.insert(0, (labels[0], labels[1]))
     _check_content(bench.options.nuisance.content, [column.name for column, _ in columns])
     near = neighbors(test.features, train.features, k=min(NEIGHBORS, len(train.features)))
-    x, x_test = _standardised(train.features, test.features)
+    mean, scale = standardisation(train.features, torch.float64)
+    x, x_test = (((part.features - mean) * scale).numpy() for part in (train, test))
     found: dict[str, dict[str, float]] = {}
     for ours, theirs in columns:
         _check_known(ours, theirs)
@@ -224,14 +225,6 @@ def _logistic(split: Split, strengths: tuple[float, ...]) -> list[np.ndarray]:
 
 def _target(attribute: Attribute) -> np.ndarray:
     return attribute.values if attribute.kind == "category" else attribute.target()
-
-
-def _standardised(train: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Both by train's mean and deviation, float64; what is constant in train becomes 0."""
-    variance, mean = torch.var_mean(train.double(), dim=0, correction=0)
-    std = variance.sqrt()
-    scale = torch.where(std > 1e-6 * mean.abs(), 1 / std, torch.zeros_like(std))
-    return ((train - mean) * scale).numpy(), ((test - mean) * scale).numpy()
 
 
 def _check_known(ours: Attribute, theirs: Attribute) -> None:
