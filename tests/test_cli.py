@@ -209,6 +209,16 @@ def test_evaluating_or_resuming_what_is_no_run(
         refused(capsys, verb, tmp_path, words=["is not a run", "squint pretrain"])
 
 
+def test_names_too_long_for_a_file_are_answered_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    long = tmp_path / ("x" * 300)
+    for verb in ("evaluate", "resume", "embed"):
+        more = ["--out", "x.npz"] if verb == "embed" else []
+        refused(capsys, verb, long, *more, words=["File name too long", "give another place"])
+    refused(capsys, *pretrain("demo", long), words=["File name too long", "Give another name"])
+
+
 def test_from_a_folder_to_an_evaluation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = small.source(tmp_path)
     run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
@@ -244,6 +254,17 @@ def test_evaluating_without_labels(capsys: pytest.CaptureFixture[str], tmp_path:
         data, recipe=small.recipe(), out=tmp_path / "run", quiet=True, batch_size=16
     )
     refused(capsys, "evaluate", run.path, words=["no labels", "--data"])
+
+
+def test_ctrl_c_is_answered_with_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("squint.cli._recipes", stopped)
+    assert main(["recipes"]) == 130
+    assert capsys.readouterr().err == "\nsquint recipes: stopped\n"
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:

@@ -36,8 +36,12 @@ SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NA
 USER_ERROR = 2
 """Exit status when the user can mend it."""
 
-_DISK_SAYS_NO = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""Full or not ours to write: the user's to mend. Any other OSError is a mistake of ours."""
+_DISK_SAYS_NO = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""Full, not ours to write, or no name a file can have: the user's to mend. Any other OSError is a
+mistake of ours."""
 
 Flags = TypeVar("Flags")
 
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"squint {verb}: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt as interrupt:
-        print(f"\nsquint {verb}: {interrupt or 'stopped'}", file=sys.stderr)
+        print(f"\nsquint {verb}: {str(interrupt) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
     except BrokenPipeError:  # the reader has seen enough: `squint recipes | head`
         _drop_output()
@@ -79,7 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _DISK_SAYS_NO:
             raise
-        _drop_output()
+        if not error.filename:  # it was standard output
+            _drop_output()
         where = f": {error.filename}" if error.filename else ""
         print(
             f"squint {verb}: {error.strerror}{where}. Make room, change permissions, or give "

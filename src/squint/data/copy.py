@@ -113,7 +113,8 @@ def _names(images: Images) -> list[str]:
             return files
     raise DataError(
         f"The labels or splits of {images.name} can't be told by folders: some images have them "
-        "and others not, or a name is no folder's. Sort the images into [split/]class/ folders."
+        "and others not, a name is no folder's, or classes do not follow each other in the order "
+        "of their names. Sort the images into [split/]class/ folders."
     )
 
 
