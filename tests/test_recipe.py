@@ -100,6 +100,7 @@ def test_learning_rate_rules() -> None:
     [
         ({"train.epoch": 3}, ["train.epoch", "Did you mean train.epochs"]),
         ({"nonsense": 3}, ["nonsense"]),
+        ({"lr": 3}, ["No field 'lr'", "Did you mean optim.lr"]),
         ({"train.seed": "zero"}, ["train.seed", "'zero'", "int"]),
         ({"train.seed": True}, ["train.seed", "int"]),
         ({"optim.name": "sdg"}, ["optim.name", "'sgd'", "'lars'"]),

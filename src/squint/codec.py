@@ -127,6 +127,11 @@ def _decode_dataclass(kind: Any, value: Any, path: str, added: Added) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the most similar of the known names, or nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """A sentence that names the most similar of the known names, or nothing.
+
+    One that ends in the whole name, after a dot, is the most similar.
+    """
+    known = list(known)
+    inside = [path for path in known if path.endswith(f".{name}")]
+    matches = inside or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean {matches[0]}?" if matches else ""
