@@ -138,6 +138,34 @@ def test_half_an_archive_is_damaged(tmp_path: Path, share: float, cache: Path) -
     assert "damaged" in message(path)
 
 
+@pytest.mark.parametrize("harm", ["cut before a header", "cut inside a header", "header"])
+def test_a_tar_without_its_end_mark_is_damaged(tmp_path: Path, cache: Path, harm: str) -> None:
+    path = write_tar(tmp_path / "set.tar", pictures(*(f"{k}.png" for k in range(8))))
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        start = archive.getmembers()[4].offset
+    changed = whole[: start + 150] + bytes([whole[start + 150] ^ 1]) + whole[start + 151 :]
+    harmed = {
+        "cut before a header": whole[:start],
+        "cut inside a header": whole[: start + 100],
+        "header": changed,
+    }[harm]
+    path.write_bytes(harmed)
+    assert "damaged (no end mark" in message(path)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_whole_tars_of_every_form_open(tmp_path: Path, form: int) -> None:
+    path, long = tmp_path / "set.tar", f"{'folder' * 20}/{'c' * 90}.png"
+    for mode, name in (("w", "a.png"), ("a", long)):
+        with tarfile.open(path, mode, format=form) as archive:
+            member = tarfile.TarInfo(name)
+            member.size = len(data := png(pixels(0)))
+            archive.addfile(member, io.BytesIO(data))
+    assert open_source(path).paths == ("a.png", long)
+
+
 def test_an_archive_that_changes_under_us_is_unreadable(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "set.tar", pictures("a.png", "b.png"))
     images = open_source(path)

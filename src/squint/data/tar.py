@@ -26,7 +26,7 @@ from squint.data.images import Images, Store
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
 from squint.errors import DataError
 
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
 _LONGEST_CLASS = 1024
 _GZIP = b"\x1f\x8b"
 
@@ -141,7 +141,11 @@ def _decompressed(path: Path, plain: Path) -> Path:
 
 
 def _scan(plain: Path, path: Path) -> _Index:
-    """Read every header of an archive; of members of the same name the last one counts."""
+    """Read every header of an archive; of members of the same name the last one counts.
+
+    Raises:
+        DataError: If a header is damaged, or the archive ends without its end mark.
+    """
     found: dict[str, tuple[int, int]] = {}
     classes: dict[str, str] = {}
     others: list[str] = []
@@ -160,6 +164,10 @@ def _scan(plain: Path, path: Path) -> _Index:
                     classes[_key(member.name)] = printable(text)
                 else:
                     others.append(member.name)
+            # tarfile takes a header that is damaged or cut for the end of the archive.
+            contents.seek(archive.offset)
+            if contents.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise _damaged(path, "no end mark after its members")
     except tarfile.TarError as error:
         raise _damaged(path, str(error)) from error
     names = sorted(found)
