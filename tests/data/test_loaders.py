@@ -4,7 +4,10 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,10 @@ from pictures import pixels, write_tree
 from PIL import Image
 from torch import Tensor
 
-from squint.data import Bad, Images, Plan, open_source, order
+from squint.data import Bad, Images, Plan, Unreadable, open_source, order
 from squint.data.loader import FileLoader, PackedLoader
 from squint.data.picture import Picture
-from squint.data.reader import Draw
+from squint.data.reader import Draw, Reader, stand_ins
 from squint.errors import DataError, RecipeError
 from squint.native import jpeg
 from squint.views import TwoViews
@@ -183,7 +186,7 @@ def test_file_batches_resume_in_the_middle_of_an_epoch(images: Images, workers: 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_replaced_by_the_next_and_recorded(
+def test_unreadable_images_are_replaced_and_recorded(
     images: Images, tmp_path: Path, workers: int
 ) -> None:
     for name in ("03", "04", "09"):
@@ -191,15 +194,49 @@ def test_unreadable_images_are_replaced_by_the_next_and_recorded(
     loader = FileLoader(
         images, transform, batch_size=5, seed=0, workers=workers, max_unreadable_percent=30.0
     )
-    stand_in = {3: 5, 4: 5, 9: 0}
+    bad = {3, 4, 9}
     for step, (rows, data) in enumerate(take(loader.batches(), 4)):
-        first = 5 * (step % 2)
-        wanted = order(0, step // 2, 10)[first : first + 5].tolist()
-        assert rows.tolist() == [stand_in.get(row, row) for row in wanted]
+        epoch, first = step // 2, 5 * (step % 2)
+        for wanted, row in zip(order(0, epoch, 10)[first : first + 5].tolist(), rows, strict=True):
+            others = chain((wanted,), stand_ins(epoch, wanted, 10))
+            assert int(row) == next(each for each in others if each not in bad)
         np.testing.assert_array_equal(images_of(data)[0], pixels(int(rows[0])))
     assert set(loader.quarantine) == {
         Bad(f"{name}.png", "the file is empty") for name in ("03", "04", "09")
     }
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(1, 300), st.data())
+def test_stand_ins_are_all_others_once(epoch: int, count: int, data: st.DataObject) -> None:
+    wanted = data.draw(st.integers(0, count - 1))
+    found = list(stand_ins(epoch, wanted, count))
+    assert sorted([*found, wanted]) == list(range(count))
+    assert found == list(stand_ins(epoch, wanted, count))
+
+
+def test_the_stand_ins_never_change() -> None:
+    assert list(stand_ins(3, 7, 10)) == [3, 0, 4, 1, 8, 5, 2, 9, 6]
+
+
+def test_a_lost_folder_is_replaced_by_many_images(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, opened = range(300, 340), []
+
+    def fetch(store: object, row: int) -> np.ndarray:
+        opened.append(row)
+        if row in lost:
+            raise Unreadable("file not found")
+        return pixels(row)
+
+    monkeypatch.setattr(type(images.store), "fetch", fetch)
+    many = replace(images, paths=tuple(map(str, range(1000))), rows=np.arange(1000))
+    reader = Reader(many, transform, None, patience=40)
+    found = [reader.read(0, row).row for row in lost]
+    assert max(Counter(found).values()) <= 3
+    assert sum(row in lost for row in opened) < 2 * len(lost)
+    assert found != [reader.read(1, row).row for row in lost]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,11 +3,13 @@
 Runs in worker processes or in the training process, which makes no difference to the result.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from squint.data.decode import Unreadable
@@ -31,7 +33,7 @@ class Item(NamedTuple):
     """One image of a batch."""
 
     row: int
-    """Where it was found: an unreadable image is replaced by the next."""
+    """Where it was found: an unreadable image is replaced by another."""
     data: Tensor | None
     """What the transform made of it; None if patience ended before a readable image was found."""
     bads: list[Bad]
@@ -66,9 +68,9 @@ class Reader:
         return bads
 
     def read(self, epoch: int, wanted: int) -> Item:
-        """One image, or the next readable one in the source's order."""
+        """One image, or the first readable one of its `stand_ins`."""
         bads: list[Bad] = []
-        for row in chain(range(wanted, len(self.images)), range(wanted)):
+        for row in chain((wanted,), stand_ins(epoch, wanted, len(self.images))):
             try:
                 # damage inside a file shows only when the transform looks there
                 return Item(row, self.transform(self.images.picture(row), row, epoch), bads)
@@ -108,6 +110,19 @@ class Reader:
             return Item(row, self.transform(picture, row, epoch, *drawn), [])
         except Unreadable:
             return self.read(epoch, row)
+
+
+def stand_ins(epoch: int, wanted: int, count: int) -> Iterator[int]:
+    """Every other row of `count` once, in an order that is a function of (epoch, wanted) alone.
+
+    Unreadable images often lie side by side, in a folder that is lost. In the source's order one
+    image would replace them all, and be its own negative.
+    """
+    start, stride = np.random.SeedSequence((epoch, wanted)).generate_state(2, np.uint64).tolist()
+    while math.gcd(stride, count) > 1:  # or not every row would be met
+        stride += 1
+    rows = ((start + k * stride) % count for k in range(count))
+    return (row for row in rows if row != wanted)
 
 
 def _put(data: Tensor, place: Tensor) -> None:
