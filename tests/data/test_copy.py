@@ -71,6 +71,25 @@ def test_unreadable_images_are_listed(tmp_path: Path) -> None:
     assert len(open_source(tmp_path / "small")) == 7
 
 
+def test_images_below_a_hidden_folder_can_be_opened(tmp_path: Path) -> None:
+    hidden = write_tree(tmp_path / ".photos", ["0.png", "1.png"])
+    (tmp_path / "list.txt").write_text(f"{hidden}/0.png\n{hidden}/1.png\n")
+    assert copy(open_source(tmp_path / "list.txt"), tmp_path / "small") == ()
+    assert open_source(tmp_path / "small").paths == ("00000000_0.png.jpg", "00000001_1.png.jpg")
+
+
+@pytest.mark.parametrize("lost", ["b", "c"])
+def test_a_class_that_is_lost_would_shift_labels(tmp_path: Path, lost: str) -> None:
+    images = open_source(
+        write_tree(tmp_path / "photos", [f"{c}/{k}.png" for c in "abc" for k in "01"])
+    )
+    for path in (tmp_path / "photos" / lost).iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"Without the 2 images .* {lost}/0.png .* other splits"):
+        copy(images, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
 def test_nothing_is_overwritten_or_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from squint.data.decode import Unreadable
 from squint.data.images import Images
-from squint.data.layout import arrange, parts
+from squint.data.layout import arrange, is_image, parts
 from squint.data.quarantine import Bad, enforce
 from squint.errors import DataError
 
@@ -37,8 +37,8 @@ def copy(
         workers: Threads.
 
     Raises:
-        DataError: `out` exists or can't be written, folders can't express the labels, or no image
-            can be read. Nothing is left behind.
+        DataError: `out` exists or can't be written, folders can't express the labels, or too few
+            images can be read for that. Nothing is left behind.
     """
     if not (8 <= side and 1 <= quality <= 95 and workers >= 1):
         raise DataError(
@@ -82,12 +82,20 @@ def _write(
 
     with ThreadPoolExecutor(workers) as threads:
         try:
-            bads = tuple(bad for bad in threads.map(one, range(len(images))) if bad)
+            found = list(threads.map(one, range(len(images))))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
+    bads = tuple(bad for bad in found if bad)
     enforce(bads, len(images), 100.0, images.name)
     if bads:
+        written = [index for index, bad in enumerate(found) if bad is None]
+        if not _tell_the_same([names[index] for index in written], images.select(written)):
+            raise DataError(
+                f"Without the {len(bads):,} images of {images.name} that can't be read, the first "
+                f"{bads[0].path} ({bads[0].reason}), folders would tell other splits or classes. "
+                "Mend those images, or take them out of the source."
+            )
         lines = "".join(f"{bad.path}\t{bad.reason}\n" for bad in bads)
         (folder / UNREADABLE).write_text(lines, encoding="utf-8")
     return bads
@@ -109,7 +117,8 @@ def _names(images: Images) -> list[str]:
     ]
     for names in (plain, sorted_in):
         files = [name if _is_jpeg(name) else f"{name}.jpg" for name in names]
-        if len(set(files)) == len(files) and _tell_the_same(files, images):
+        openable = len(set(files)) == len(files) and all(map(is_image, files))
+        if openable and _tell_the_same(files, images):
             return files
     raise DataError(
         f"The labels or splits of {images.name} can't be told by folders: some images have them "
