@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import pixels, png, write_tree
+from PIL import Image
 
 from squint.data import Bad, Images, Packed, cache, cachedir, open_source, pack
 from squint.errors import DataError
@@ -66,6 +68,27 @@ def test_changed_images_and_other_channels_have_their_own_cache(root: Path) -> N
     (root / "004.png").write_bytes(png(pixels(99)))
     np.testing.assert_array_equal(packed(open_source(root)).pixels[4], pixels(99))
     assert packed(open_source(root, channels=1)).pixels.shape == (30, 12, 12, 1)
+
+
+def test_folders_alike_in_names_sizes_and_times_have_their_own_cache(tmp_path: Path) -> None:
+    roots = [tmp_path / name for name in ("a", "b")]
+    for seed, root in enumerate(roots):
+        root.mkdir()
+        Image.fromarray(pixels(seed)).save(root / "0.bmp")
+        os.utime(root / "0.bmp", (1e9, 1e9))
+    for seed, root in enumerate(roots):
+        np.testing.assert_array_equal(packed(open_source(root)).pixels[0], pixels(seed))
+    Image.fromarray(pixels(2)).save(roots[0] / "0.bmp")
+    os.utime(roots[0] / "0.bmp", (1e9, 1e9))
+    np.testing.assert_array_equal(packed(open_source(roots[0])).pixels[0], pixels(2))
+
+
+def test_archives_at_paths_no_text_can_hold_are_packed(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+        archive.writestr("a.png", png(pixels(0)))
+    np.testing.assert_array_equal(packed(open_source(folder / "set.zip")).pixels[0], pixels(0))
 
 
 def test_unreadable_images_are_left_out_and_everything_stays_aligned(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -212,6 +213,18 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     assert open_source(root).select([0]).fingerprint() != first
     (root / "b.png").write_bytes(png(pixels(7, 13, 13)))
     assert open_source(root).fingerprint() != first
+
+
+def test_a_copy_is_the_same_data_in_another_place(tmp_path: Path) -> None:
+    first = write_tree(tmp_path / "photos", ["a.png", "b.png"])
+    second = shutil.copytree(first, tmp_path / "copy")  # keeps times
+    original, copied = open_source(first), open_source(second)
+    assert original.fingerprint() == copied.fingerprint()
+    assert original.cache_key() != copied.cache_key()
+    assert open_source(first).cache_key() == original.cache_key()
+    assert open_source(first, channels=1).cache_key() != original.cache_key()
+    (tmp_path / "other name").symlink_to(first)
+    assert open_source(tmp_path / "other name").cache_key() == original.cache_key()
 
 
 def test_images_survive_pickling(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def pack(
     shape = _common_shape(images)
     if shape is None:
         return None
-    path = (cache_dir or cache_directory()) / f"{images.fingerprint()[:32]}.npy"
+    path = (cache_dir or cache_directory()) / f"{images.cache_key()[:32]}.npy"
     odd = path.with_suffix(".odd")
     if odd.exists():
         return None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +32,25 @@ class Files(Store):
 
     def stamp(self) -> str:
         """Digest of names, sizes and times of change; one look at every file."""
+        return f"files {self._digest(lambda file: f'{file.st_size} {file.st_mtime_ns}')}"
+
+    def unique_stamp(self) -> str:
+        """The same, with the folder and the times at which the files came there.
+
+        BMP files of equal images have one size, and archives give one time to all.
+        """
+        times = self._digest(lambda file: f"{file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}")
+        return f"files {self.root.resolve()} {times}"
+
+    def _digest(self, known: Callable[[os.stat_result], str]) -> str:
         digest = hashlib.sha256()
         for name in self.names:
             try:
-                status = (self.root / name).stat()
-                known = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:
-                known = "missing"
-            digest.update(f"{name}\0{known}\n".encode("utf-8", "surrogateescape"))
-        return f"files {digest.hexdigest()}"
+                text = known((self.root / name).stat())
+            except (OSError, ValueError):  # no name can have a zero byte in it
+                text = "missing"
+            digest.update(f"{name}\0{text}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
 
 def open_directory(root: Path, name: str, channels: int) -> Images:

@@ -31,7 +31,14 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def stamp(self) -> str:
-        """A text that changes whenever the stored images may have changed."""
+        """A text that changes whenever the stored images may have changed.
+
+        Two copies of the same images may share it, so that results are known to be of both.
+        """
+
+    def unique_stamp(self) -> str:
+        """A stamp that no other stored images share, to keep under it what is made from these."""
+        return self.stamp()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,7 +133,23 @@ class Images:
         )
 
     def fingerprint(self) -> str:
-        """Hex digest that changes whenever the pixels `read` gives may have changed."""
-        digest = hashlib.sha256(f"{self.store.stamp()}\n{RULE}\n{self.channels}\n".encode())
+        """Hex digest of what the images are, to know results of the same data by.
+
+        It changes whenever the pixels `read` gives may have changed. A copy of a folder that keeps
+        times has that of the folder.
+        """
+        return self._digest(self.store.stamp())
+
+    def cache_key(self) -> str:
+        """Hex digest of what the images are and where they lie, to keep decoded pixels under.
+
+        Never shared by two sources, and changed by whatever changes the fingerprint.
+        """
+        return self._digest(self.store.unique_stamp())
+
+    def _digest(self, stored: str) -> str:
+        # Paths in it may be undecodable.
+        known = f"{stored}\n{RULE}\n{self.channels}\n".encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(known)
         digest.update(np.ascontiguousarray(self.rows, dtype="<i8").tobytes())
         return digest.hexdigest()
