@@ -14,7 +14,7 @@ import pytest
 from pictures import pixels, png, write_tree
 from PIL import Image
 
-from squint.data import Bad, Images, Packed, cache, cachedir, open_source, pack
+from squint.data import Bad, Images, Packed, Unreadable, cache, cachedir, open_source, pack
 from squint.errors import DataError
 
 
@@ -106,6 +106,25 @@ def test_unreadable_images_are_left_out_and_everything_stays_aligned(tmp_path: P
         for k, path in enumerate(found.images.paths):
             np.testing.assert_array_equal(found.pixels[k], pixels(int(path[2:5])))
             assert found.images.labels[k] == int(path[0])
+
+
+def test_an_image_that_could_not_be_read_once_is_tried_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Images.read
+
+    def away(self: Images, index: int) -> np.ndarray:
+        if index == 7:
+            raise Unreadable("too many open files")
+        return read(self, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Images, "read", away)
+        for _ in range(2):
+            found = packed(open_source(root), max_unreadable_percent=4.0)
+            assert found.bad == (Bad("007.png", "too many open files"),)
+    assert packed(open_source(root)).bad == ()
+    np.testing.assert_array_equal(packed(open_source(root)).pixels[7], pixels(7))
 
 
 def test_the_limit_holds_on_a_cold_and_on_a_warm_start(root: Path) -> None:

@@ -85,7 +85,7 @@ def pack(
     if odd.exists():
         return None
     try:
-        found = _opened(path, shape, len(images)) or _packed_anew(path, images, shape)
+        found = _kept(path, images, shape) or _packed_anew(path, images, shape)
     except _OddSize as name:
         # Remembered, or every start would decode up to the odd image again.
         with contextlib.suppress(OSError), written_whole(odd) as file:
@@ -126,6 +126,22 @@ def _first_shape(images: Images) -> _Shape | None:
             return (height, width, channels) if max(height, width) <= LARGEST_SIDE else None
     enforce(bad, len(images), 100.0, images.name)
     return None
+
+
+def _kept(path: Path, images: Images, shape: _Shape) -> _Block | None:
+    """The cache, unless it lacks an image that can be read by now: a disk may have been away."""
+    found = _opened(path, shape, len(images))
+    if found and any(_readable(images, index) for index, _ in found.bad):
+        return None
+    return found
+
+
+def _readable(images: Images, index: int) -> bool:
+    try:
+        images.read(index)
+    except Unreadable:
+        return False
+    return True
 
 
 def _packed_anew(path: Path, images: Images, shape: _Shape) -> _Block:
