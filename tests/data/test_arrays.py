@@ -1,4 +1,5 @@
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,27 @@ def test_damaged_files_are_refused(tmp_path: Path, ending: str) -> None:
     assert "must be whole" in message(path)
     path.write_bytes(b"")
     assert "must be whole" in message(path)
+
+
+@pytest.mark.parametrize(("ending", "other"), [(".npy", ".npz"), (".npz", ".npy")])
+def test_a_file_of_the_other_kind_is_told_its_name(tmp_path: Path, ending: str, other: str) -> None:
+    np.save(tmp_path / "set.npy", batch(3))
+    np.savez(tmp_path / "set.npz", x=batch(3))
+    path = (tmp_path / f"set{ending}").rename(tmp_path / f"wrong{other}")
+    assert f"Rename it to wrong{ending}." in message(path)
+
+
+def test_damage_that_numpy_answers_with_other_errors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.npy"
+    np.save(path, batch(3))
+    path.write_bytes(path.read_bytes().replace(b"3), }", b"3(, }"))
+    assert "must be whole" in message(path)
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, x=batch(3))
+    whole = path.read_bytes()
+    first = 30 + sum(struct.unpack("<HH", whole[26:30]))  # behind the header, name and extras
+    path.write_bytes(whole[:first] + b"\xff" + whole[first + 1 :])
+    assert "invalid block type" in message(path)
+    method = whole.index(b"PK\x01\x02") + 10
+    path.write_bytes(whole[:method] + b"\x63" + whole[method + 1 :])
+    assert "compression method is not supported" in message(path)

@@ -7,7 +7,9 @@
 """
 
 import functools
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,15 @@ from squint.data.layout import numbered, printable
 from squint.errors import DataError
 
 _SPLITS = ("train", "val", "test")
+_STARTS = {".npy": b"\x93NUMPY", ".npz": b"PK"}
+_DAMAGED = (  # whatever numpy and zipfile make of bytes that are others than those written
+    ValueError,
+    EOFError,
+    RuntimeError,
+    tokenize.TokenError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 _NAMES = "images (or x), with labels (or y); or x_train, y_train, x_val, y_val, x_test, y_test"
 
 
@@ -48,9 +59,10 @@ def open_array(path: Path, name: str, channels: int) -> Images:
     """The images of a .npy or .npz file, in its order.
 
     Raises:
-        DataError: If the file is damaged or its arrays are not images.
+        DataError: If the file is damaged or of the other kind, or its arrays are not images.
     """
     path = path.absolute()
+    _check_kind(path)
     known = file_identity(path)
     try:
         keys = _keys(path)
@@ -60,7 +72,7 @@ def open_array(path: Path, name: str, channels: int) -> Images:
             None if label is None else np.asarray(_member(path, label, known))
             for _, label, _ in pairs
         ]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         why = "" if "allow_pickle" in str(error) else f" ({error})"
         raise DataError(
             f"{path} can't be read as numpy arrays{why}. It must be whole and hold plain numbers, "
@@ -94,6 +106,17 @@ def _member(path: Path, key: str, _version: str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return arrays[key]
+
+
+def _check_kind(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(8)
+    for kind, bytes_of_kind in _STARTS.items():
+        if start.startswith(bytes_of_kind) and path.suffix.lower() != kind:
+            raise DataError(
+                f"{path} holds what numpy calls {kind}, an array for .npy and several for .npz. "
+                f"The ending must say which it is. Rename it to {path.stem}{kind}."
+            )
 
 
 def _keys(path: Path) -> tuple[str, ...]:
