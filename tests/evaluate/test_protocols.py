@@ -78,7 +78,7 @@ def test_halves_are_the_splits_or_a_disjoint_fifth(tmp_path: Path) -> None:
     assert len(train) + len(test) == len(images)
 
 
-def test_view_pairs_come_in_equal_batches(tmp_path: Path) -> None:
+def test_view_pairs_are_two_views_of_every_image(tmp_path: Path) -> None:
     images = open_source(small.source(tmp_path))
     pairs = list(view_pairs(images, VIEWS, device=CPU, limit=40))
     assert len(pairs) == 1

@@ -16,26 +16,28 @@ from squint.evaluate import compression, figures, fitted
 from squint.evaluate.bench import Bench
 from squint.evaluate.compression import Coder
 from squint.evaluate.features import evaluation_mode
-from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
+from squint.evaluate.redraw import EVERYTHING, NOTHING, recipes, redrawn_pairs
 from squint.views.recipes import ViewsConfig
 
 IMAGES = 500
-"""Held-out images that are measured."""
+"""Held-out images that are measured, at most."""
 
 
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: cost of each augmentation in the code and in the features."""
     of_features = fitted.coder_of(bench)
-    costs = {"features": _costs(bench, bench.views, of_features)}
+    nats, images = _costs(bench, bench.views, of_features)
+    costs = {"features": nats}
     said = (
         f"features: {compression.said(of_features.channel)}, head fitted as in the protocol fitted"
     )
     if bench.subject.run is not None:
         coder = compression.coder_of(compression.method_of(bench, "augmentations"))
-        costs = {"code": _costs(bench, bench.subject.run.recipe.views, coder)} | costs
+        nats, images = _costs(bench, bench.subject.run.recipe.views, coder)
+        costs = {"code": nats} | costs
         said = f"code: {compression.said(coder.channel)}; {said}"
     protocol = (
-        f"closed-form rate of two training views of up to {IMAGES} held-out images which share all "
+        f"closed-form rate of two training views of {images} held-out images which share all "
         "random numbers but those of one augmentation, less the rate of two equal views; mean "
         f"over both views' recipes, evaluation mode, seed 0; {said}"
     )
@@ -73,15 +75,18 @@ def draw(bench: Bench, table: Mapping[str, Mapping[str, float]]) -> None:
 
 
 @torch.no_grad()
-def _costs(bench: Bench, views: ViewsConfig, coder: Coder) -> dict[str, float]:
-    """Nats beyond two equal views, by what was drawn anew."""
+def _costs(bench: Bench, views: ViewsConfig, coder: Coder) -> tuple[dict[str, float], int]:
+    """Nats beyond two equal views, by what was drawn anew, and the number of images."""
     rates: dict[str, list[Tensor]] = {}
+    shown = 0
     batches = redrawn_pairs(bench.parts.test, views, device=bench.device, limit=IMAGES)
     with evaluation_mode(coder.module):
         for batch in batches:
+            shown += len(batch[NOTHING][0])
             for name, pair in batch.items():
                 for h, y in coder.pairs(pair):
                     rate = coder.channel.closed_form_rate(h, y)
                     rates.setdefault(name, []).append(rate)
     means = {name: torch.cat(values).mean().item() for name, values in rates.items()}
-    return {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}
+    nats = {name: mean - means[NOTHING] for name, mean in means.items() if name != NOTHING}
+    return nats, shown // len(recipes(views))

@@ -28,7 +28,7 @@ KAPPA_E = 1024.0
 KAPPA_B = 10.0
 """Concentration of the backward encoder for methods that have none and no temperature either."""
 IMAGES = 2_000
-"""Images of each part that are measured."""
+"""Images of each part that are measured, at most."""
 PAIRS = 2
 """Pairs of views over which the rate of one image is averaged where that image is asked about."""
 
@@ -69,12 +69,15 @@ def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: rate and information of a run's code through the method's own channel."""
     method = method_of(bench, "compression")
     channel = channel_of(method)
-    parts = {name: summary(pairs, channel) for name, pairs in _code_pairs(bench).items()}
+    pairs = _code_pairs(bench)
+    images = {name: len(part[0][0]) for name, part in pairs.items()}
+    parts = {name: summary(part, channel) for name, part in pairs.items()}
     held_out = parts["held_out"]
     protocol = (
-        f"projector codes of two training views of up to {IMAGES} images of each part, evaluation "
-        f"mode, seed 0; {said(channel)}; rate in closed form, information by contrast with all "
-        f"images measured, at most {held_out.info_cap_nats:.2f} nats"
+        f"projector codes of two training views of {images['held_out']} held-out and "
+        f"{images['train']} training images, evaluation mode, seed 0; {said(channel)}; rate in "
+        "closed form, information by contrast with all images measured, at most "
+        f"{held_out.info_cap_nats:.2f} nats"
     )
     main = ("rate_nats", "info_nats", "info_cap_nats")
     entries = {

@@ -40,11 +40,12 @@ def measured(bench: Bench) -> dict[str, Any]:
     options = bench.options.fitted
     parts = {which: _fitted_parts(bench, which) for which in bench.kinds}
     fit, critic = feature_fit(bench, "trained"), _critic(bench, "trained")
+    held_out = len(feature_pairs(bench, "trained")["held_out"][0][0])
     protocol = (
         "encoder features of two training views, less their mean over training images, as "
         f"directions; e(z|x) = vMF(kappa_e = {options.kappa_e:g}), stated; b(z|y) fitted after the "
         f"fact: {options.head} head and kappa_b = {fit.kappa_b:.3g} by maximum likelihood on up to "
-        f"{FIT_IMAGES} training images, of which a tenth stops the fit; measured on up to {IMAGES} "
+        f"{FIT_IMAGES} training images, of which a tenth stops the fit; measured on {held_out} "
         "held-out images, evaluation mode, seed 0; rate in closed form, information by contrast "
         f"with all images measured, critic exp({critic:.3g} cosine) of the best bound on training "
         f"images, at most {parts['trained']['held_out'].info_cap_nats:.2f} nats"

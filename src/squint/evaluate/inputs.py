@@ -113,24 +113,19 @@ def view_pairs(
     limit: int | None,
     epoch: int = 0,
 ) -> Iterator[tuple[Image, Image]]:
-    """Two training views of each of at most `limit` images, in batches of `BATCH` (or all at once).
+    """Two training views of each of at most `limit` images, batch by batch.
 
-    They are the views of `epoch` under seed 0, whatever the run used. Under a limit, images left
-    over after the last whole batch are not shown; without one every image is. An unreadable one is
-    black.
+    They are the views of `epoch` under seed 0, whatever the run used. Unreadable images are left
+    out.
     """
     two_views = TwoViews(views, seed=0)
-    size = 0
-    for first, second in shown(
+    return shown(
         images,
         limit=limit,
         whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
         crop=lambda picture, row: two_views.crops_of(picture, row, epoch),
         finish=lambda crops, rows: two_views.finish(crops.to(device), rows, epoch),
-    ):
-        size = size or len(first)
-        if limit is None or len(first) == size:
-            yield first, second
+    )
 
 
 def shown(
@@ -141,7 +136,7 @@ def shown(
     crop: Callable[[Picture, int], Tensor],
     finish: Callable[[Tensor, Tensor], Shown],
 ) -> Iterator[Shown]:
-    """Something made of every batch of at most `limit` images, the last of which may be smaller.
+    """Something made of every batch of at most `limit` images; unreadable ones are left out.
 
     Args:
         images: a source.
@@ -155,12 +150,15 @@ def shown(
         for rows, pixels in _from_memory(stock):
             yield whole(pixels, rows)
         return
-    for rows, crops, _ in _from_files(stock, crop):
-        yield finish(crops, rows)
+    for rows, crops, good in _from_files(stock, crop):
+        yield finish(crops[good], rows[good])
 
 
 def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, "n c s s"]:
-    """The evaluation view of at most `limit` images in whole grey levels, not normalised."""
+    """The evaluation view of at most `limit` images in whole grey levels, not normalised.
+
+    Unreadable images are left out.
+    """
     view = EvaluationView(views)
     return torch.cat(
         list(

@@ -19,7 +19,7 @@ from squint.evaluate.bench import Bench, Which
 from squint.evaluate.corruptions import corrupt
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import corruptible, squares
-from squint.evaluate.redraw import EVERYTHING, NOTHING, redrawn_pairs
+from squint.evaluate.redraw import EVERYTHING, NOTHING, recipes, redrawn_pairs
 from squint.shapes import Image
 from squint.views.recipes import ViewsConfig
 
@@ -54,7 +54,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     values = {which: rows["steepest"]["max"] for which, rows in tables.items()}
     entries["lipschitz_max"] = bench.entry(values, protocol)
     if bench.subject.run is not None:
-        entries |= _bounds_of_code(bench, len(stored))
+        entries |= _bounds_of_code(bench)
     draw(bench, tables)
     return entries
 
@@ -136,7 +136,7 @@ def _corrupted(stored: Tensor, name: str) -> Tensor:
 
 
 @torch.no_grad()
-def _bounds_of_code(bench: Bench, images: int) -> dict[str, Any]:
+def _bounds_of_code(bench: Bench) -> dict[str, Any]:
     """The bounds from divergences of the code's laws, over pairs of independent views."""
     method = compression.method_of(bench, "lipschitz")
     coder = compression.coder_of(method)
@@ -163,6 +163,7 @@ def _bounds_of_code(bench: Bench, images: int) -> dict[str, Any]:
             found["density"].append(lipschitz.of_density(*divergences, apart))
             found["exact"].append(lipschitz.of_vmf(h, other, ours, theirs, apart))
     row = {name: _named(lipschitz.quantiles(torch.cat(part))) for name, part in found.items()}
+    images = sum(map(len, found["direction"])) // len(recipes(views))
     pairs = (
         f"{images} held-out images' pairs of independent views of one recipe, pixels 0 to 1, seed 0"
     )

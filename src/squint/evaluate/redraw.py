@@ -48,6 +48,11 @@ def augmentations(views: ViewsConfig) -> tuple[str, ...]:
     )
 
 
+def recipes(views: ViewsConfig) -> tuple[shapes.View, ...]:
+    """Numbers of the views that have a recipe of their own: one where both follow the same."""
+    return (0,) if views.first == views.second else (0, 1)
+
+
 def redrawn_pairs(
     images: Images, views: ViewsConfig, *, device: torch.device, limit: int
 ) -> Iterator[dict[str, Pair]]:
@@ -55,8 +60,7 @@ def redrawn_pairs(
 
     With two recipes all batches come twice, once in each. Batches as in `shown`.
     """
-    numbers: tuple[shapes.View, ...] = (0,) if views.first == views.second else (0, 1)
-    for number in numbers:
+    for number in recipes(views):
         view = views.first if number == 0 else views.second
         maker = _Maker(views, view, number, device)
         yield from shown(
