@@ -177,6 +177,18 @@ def test_an_archive_that_changes_under_us_is_unreadable(tmp_path: Path) -> None:
         images.read(0)
 
 
+@kinds
+def test_an_archive_is_read_after_the_working_folder_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, write: Writer
+) -> None:
+    write(tmp_path / f"set{ending}", pictures("a.png"))
+    monkeypatch.setenv("SQUINT_CACHE", "cache")
+    monkeypatch.chdir(tmp_path)
+    images = open_source(f"set{ending}")
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(images.read(0), pixels(0))
+
+
 def test_a_second_start_reads_index_and_stream_from_the_cache(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

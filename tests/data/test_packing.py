@@ -286,3 +286,8 @@ def test_the_cache_directory_follows_the_environment(
     assert cachedir.cache_directory() == tmp_path / "xdg" / "squint"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cachedir.cache_directory() == Path("~/.cache/squint").expanduser()
+    monkeypatch.chdir(tmp_path)
+    for name in ("SQUINT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "here")
+        assert cachedir.cache_directory().is_relative_to(tmp_path / "here")
+        monkeypatch.delenv(name)

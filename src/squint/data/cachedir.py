@@ -12,11 +12,14 @@ _STALE_SECONDS = 86_400.0
 
 
 def cache_directory() -> Path:
-    """SQUINT_CACHE, else XDG_CACHE_HOME/squint, else ~/.cache/squint; it need not exist yet."""
+    """SQUINT_CACHE, else XDG_CACHE_HOME/squint, else ~/.cache/squint; it need not exist yet.
+
+    Absolute: what lies there is read again after the working folder has changed.
+    """
     if chosen := os.environ.get("SQUINT_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "squint"
+    return Path(base).expanduser().absolute() / "squint"
 
 
 def file_identity(path: Path) -> str:

@@ -88,7 +88,7 @@ def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
     if not names:
         raise nothing_found(name, [other for index in indexes for other in index.others])
     store = TarMembers(
-        archives=tuple(plain for plain, _ in pairs),
+        archives=tuple(plain.absolute() for plain, _ in pairs),
         which=np.repeat(np.arange(len(indexes)), [len(index.names) for index in indexes]),
         offsets=np.array([each for index in indexes for each in index.offsets], dtype=np.int64),
         sizes=np.array([each for index in indexes for each in index.sizes], dtype=np.int64),
