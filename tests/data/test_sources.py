@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -192,6 +193,30 @@ def test_a_list_without_labels_has_none_and_may_name_missing_files(tmp_path: Pat
     assert images.labels is None
     with pytest.raises(Unreadable, match="file not found"):
         images.read(1)
+
+
+def test_files_that_cannot_be_looked_at_have_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path, ["a.png", "secret/b.png", "c.png/d.png"])
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    path = tmp_path / "list.txt"
+    names = ["x" * 300, "z\0.png", "loop.png", "a.png/b.png", "c.png", "secret/b.png", "a.png"]
+    path.write_text("\n".join(names))
+    look = Path.stat
+
+    def refuse(self: Path, **options: bool) -> os.stat_result:
+        if self.parent.name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    images = open_source(path)
+    reasons = ["file name too long", "file not found", "too many levels", "file not found"]
+    for index, reason in enumerate([*reasons, "not a file", "permission denied"]):
+        with pytest.raises(Unreadable, match=reason):
+            images.read(index)
+    assert len(images.fingerprint()) == 64 and images.read(6).shape == (12, 12, 3)
 
 
 def test_lists_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:

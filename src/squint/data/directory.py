@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,17 @@ class Files(Store):
         """The file's path, if there is a regular file.
 
         Raises:
-            Unreadable: If there is none.
+            Unreadable: If there is none, or it can't be looked at.
         """
         path = self.root / self.names[row]
-        if not path.is_file():
-            raise Unreadable("not a file" if path.exists() else "file not found")
+        try:
+            kind = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: "\0"
+            raise Unreadable("file not found") from error
+        except OSError as error:
+            raise Unreadable((error.strerror or str(error)).lower()) from error
+        if not stat.S_ISREG(kind):
+            raise Unreadable("not a file")
         return path
 
     def stamp(self) -> str:
@@ -47,7 +54,7 @@ class Files(Store):
         for name in self.names:
             try:
                 text = known((self.root / name).stat())
-            except (OSError, ValueError):  # no name can have a zero byte in it
+            except (OSError, ValueError):
                 text = "missing"
             digest.update(f"{name}\0{text}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

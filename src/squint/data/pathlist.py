@@ -5,6 +5,7 @@ ignored; the order is that of the list. Either every line has a label or none ha
 whole numbers are ordered as numbers.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ def open_list(path: Path, name: str, channels: int) -> Images:
             "list. Write the paths into it, or give the folder itself."
         )
     root = path.parent.absolute()
-    if not any((root / each).exists() for each in names):
+    # Path.exists raises at a name too long or a folder that may not be entered.
+    if not any(os.path.exists(root / each) for each in names):  # noqa: PTH110
         raise DataError(
             f"None of the {len(names):,} paths in {path} exists; the first one is "
             f"{root / printable(names[0])}. Paths must be absolute, or relative to the folder of "
