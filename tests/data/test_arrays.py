@@ -65,6 +65,10 @@ def test_labels_below_zero_mean_none(tmp_path: Path) -> None:
     images = open_source(tmp_path / "set.npz")
     assert images.labels is None
     assert images.targets is not None and images.targets.tolist() == [0, -1, 1]
+    np.savez(tmp_path / "set.npz", x=batch(3), y=["-a", "b", "-1"])
+    images = open_source(tmp_path / "set.npz")
+    assert images.classes == ("-a", "b")
+    assert images.targets is not None and images.targets.tolist() == [0, 1, -1]
 
 
 def test_a_rewritten_file_is_read_anew(tmp_path: Path) -> None:

@@ -76,6 +76,15 @@ def test_numbers_are_ordered_as_numbers() -> None:
     assert targets is not None and targets.tolist() == [1, 0, 1, -1]
 
 
+def test_whole_numbers_below_0_mean_no_label_and_texts_and_folders_are_classes() -> None:
+    classes, targets = numbered(["10", "-1", "2", "-07"])
+    assert classes == ("2", "10")
+    assert targets is not None and targets.tolist() == [1, -1, 0, -1]
+    texts = ["-", "-0", "-1.5", "-a"]
+    assert numbered(texts)[0] == tuple(texts)
+    assert labelled(["-1/a.png", "1/b.png"]) == ["-1", "1"]
+
+
 def test_hidden_and_foreign_files_do_not_count() -> None:
     assert is_image("a/B.JPEG") and is_image("../a.png") and is_image("/a.png")
     for name in (".a.jpg", "a/.thumbs/b.jpg", "__MACOSX/a.jpg", "a.txt", "jpg", "a.jpg/b"):

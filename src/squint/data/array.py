@@ -179,7 +179,5 @@ def _targets(
                 f"{count} images. There must be one whole number or text per image. Correct them, "
                 "or leave them out: training needs none."
             )
-        # Below 0 is the usual mark of an image without a label.
-        plain = values.ravel().tolist()
-        names += [None if str(each).startswith("-") else printable(str(each)) for each in plain]
+        names += [printable(str(each)) for each in values.ravel().tolist()]
     return numbered(names)

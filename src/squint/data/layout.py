@@ -7,6 +7,7 @@ every image lies exactly one level down; images at any other depth mean that fol
 classes there. One folder is not a classification.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ SUFFIXES = frozenset(
 """Lower-case endings that make a file an image."""
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_BELOW_0 = re.compile("-0*[1-9][0-9]*")
 _ORDER = ("train", "val", "test")
 
 
@@ -86,11 +88,18 @@ def arrange(names: Sequence[str]) -> Layout:
     return Layout(splits=splits, groups=groups, classes=classes, targets=targets)
 
 
-def numbered(names: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Classes in order and each name's place among them, -1 for None; fewer than two: no classes.
+def numbered(labels: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Classes in order and each label's place among them, -1 for none; fewer than two: no classes.
 
-    Names that are all whole numbers are ordered as numbers: "2" comes before "10".
+    A whole number below 0 is the usual mark of an image without a label, and means none as None
+    does. Labels that are all whole numbers are ordered as numbers: "2" comes before "10".
     """
+    return _in_order(
+        [None if label is None or _BELOW_0.fullmatch(label) else label for label in labels]
+    )
+
+
+def _in_order(names: Sequence[str | None]) -> tuple[tuple[str, ...], np.ndarray | None]:
     known = {name for name in names if name is not None}
     if len(known) < 2:
         return (), None
@@ -107,7 +116,7 @@ def _labels(
     """Classes and targets from class folders, decided for each group on its own."""
     depth = np.array([len(folder) for folder in folders])
     sorted_into = {g for g in np.unique(groups).tolist() if (depth[groups == g] == 1).all()}
-    return numbered(
+    return _in_order(
         [
             printable(folder[0]) if group in sorted_into else None
             for folder, group in zip(folders, groups.tolist(), strict=True)
