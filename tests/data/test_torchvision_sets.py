@@ -5,10 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import pixels
+from PIL import Image
 from torchvision import datasets
 
-from squint.data import open_source, torchvision_sets
+from squint.data import Unreadable, check, open_source, torchvision_sets
 from squint.errors import DataError
+
+WNIDS = (
+    "n01440764 n02102040 n02979186 n03000684 n03028079 "
+    "n03394916 n03417042 n03425413 n03445777 n03888257"
+).split()
+"""Classes of Imagenette."""
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -52,6 +59,29 @@ def test_without_a_network_the_error_says_where_to_put_it(
     message = str(caught.value)
     assert f"is not in {tmp_path / 'sets'} and can't be downloaded" in message
     assert "no network" in message and "set SQUINT_DATA" in message
+
+
+def test_an_image_torchvision_cannot_open_has_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUINT_DATA", str(tmp_path))
+    torchvision_sets._loaded.cache_clear()
+    folders = [f"imagenette2/{split}/{wnid}" for split in ("train", "val") for wnid in WNIDS]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        for k in range(4):
+            Image.fromarray(pixels(k, 64, 64)).save(tmp_path / folder / f"{k}.JPEG")
+    first = tmp_path / folders[0]
+    whole = (first / "0.JPEG").read_bytes()
+    (first / "0.JPEG").write_bytes(whole[: len(whole) // 2])
+    (first / "1.JPEG").write_text("no image")
+    images = open_source("torchvision:Imagenette")
+    (first / "2.JPEG").unlink()
+    for index, reason in enumerate(["truncated", "not an image in a known", "no such file"]):
+        with pytest.raises(Unreadable, match=reason):
+            images.read(index)
+    assert images.read(3).shape == (64, 64, 3)
+    assert len(check(images, 50.0)) == 3
 
 
 def test_unknown_names_list_near_ones() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from squint.data.cachedir import cache_directory
+from squint.data.decode import Unreadable
 from squint.data.images import UNKNOWN, Images, Store
 from squint.errors import DataError
 
@@ -69,9 +70,18 @@ class TorchvisionSet(Store):
     """First row of each split."""
 
     def fetch(self, row: int) -> Image.Image:
-        """One image, as torchvision opens it."""
+        """One image, as torchvision opens it.
+
+        Raises:
+            Unreadable: If torchvision can't open it.
+        """
         which = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return _loaded(self.name, self.splits[which], self.root)[row - self.starts[which]][0]
+        part = _loaded(self.name, self.splits[which], self.root)
+        try:
+            return part[row - self.starts[which]][0]
+        # What it raises is Pillow's, of a dozen unrelated types, as in `decode`.
+        except Exception as error:
+            raise Unreadable(_reason(error)) from error
 
     def stamp(self) -> str:
         """Name and place; torchvision checks contents when it unpacks them."""
@@ -142,6 +152,16 @@ def _loaded(name: str, split: str, root: Path) -> Any:
             "torchvision leaves it, or the network must be reachable. Download it where there is "
             "a network, copy that folder here, and set SQUINT_DATA to it."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image in a known format"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror.lower()
+    if "truncated" in str(error).lower():
+        return "the file is truncated"
+    return " ".join(f"damaged: {error or type(error).__name__}".split())[:120]
 
 
 def _labels(dataset: Any, attribute: str) -> np.ndarray:
