@@ -49,6 +49,29 @@ def test_names_of_the_validation_split_are_one() -> None:
         assert arrange(["train/1.jpg", f"{name}/1.jpg"]).splits == ("train", "val")
 
 
+def test_train_and_test_have_longer_names() -> None:
+    layout = arrange(["Testing/c/1.jpg", "Training/c/2.jpg", "Training/d/3.jpg"])
+    assert layout.splits == ("train", "test") and layout.classes == ("c", "d")
+    assert arrange(["Training/c/1.jpg", "Training/d/2.jpg"]).splits == ("train",)
+
+
+def test_val_and_test_are_splits_without_train() -> None:
+    layout = arrange(["test/1.jpg", "val/2.jpg"])
+    assert layout.splits == ("val", "test") and layout.targets is None
+    assert layout.groups is not None and layout.groups.tolist() == [1, 0]
+    names = ["set/test/cat/1.jpg", "set/val/cat/2.jpg", "set/val/dog/3.jpg"]
+    assert arrange(names).splits == ("val", "test")
+    assert labelled(names) == ["cat", "cat", "dog"]
+
+
+def test_parts_of_a_set_are_no_classes() -> None:
+    for other in ("unlabeled", "Unlabelled"):
+        assert labelled(["train/1.jpg", f"{other}/2.jpg"]) is None
+    for other in ("test", "Testing", "valid", "training"):
+        assert labelled([f"{other}/1.jpg", "extra/2.jpg", "more/3.jpg"]) is None
+        assert labelled(["train/cat/1.jpg", f"train/{other}/2.jpg", "test/3.jpg"]) is None
+
+
 def test_a_split_without_class_folders_leaves_the_others_their_labels() -> None:
     names = ["test/1.jpg", "train/cat/1.jpg", "train/dog/1.jpg"]
     assert labelled(names) == ["?", "cat", "dog"]
@@ -57,6 +80,8 @@ def test_a_split_without_class_folders_leaves_the_others_their_labels() -> None:
 def test_images_outside_every_split_belong_to_none() -> None:
     layout = arrange(["extra/1.jpg", "test/1.jpg", "train/1.jpg"])
     assert layout.groups is not None and layout.groups.tolist() == [-1, 1, 0]
+    names = ["extra/1.jpg", "test/cat/1.jpg", "train/cat/1.jpg", "train/dog/1.jpg"]
+    assert labelled(names) == ["?", "cat", "cat", "dog"]
 
 
 def test_a_lone_train_folder_is_a_split_and_a_class_called_train_is_not() -> None:

@@ -1,10 +1,12 @@
 """From the names of files to splits, classes and labels.
 
 Names are read as `[wrapper/...][split/][class/]file`. Folders that all images share are wrappers
-and mean nothing. There are splits if `train/` stands beside `val/` (or `valid/`, `validation/`) or
-`test/`, or alone. Within a split, or the whole if there is none, class folders give labels if
-every image lies exactly one level down; images at any other depth mean that folders are not
-classes there. One folder is not a classification.
+and mean nothing. There are splits if `train/` (or `training/`) stands alone or beside `val/` (or
+`valid/`, `validation/`) or `test/` (or `testing/`), or if every image is in one of these folders.
+Within a split, or the whole if there is none, class folders give labels if every image lies
+exactly one level down; images at any other depth, or a folder named as a split other than train or
+`unlabeled`, mean that folders are not classes there. Images outside every split have no label.
+One folder is not a classification.
 """
 
 import re
@@ -23,7 +25,17 @@ SUFFIXES = frozenset(
 )
 """Lower-case endings that make a file an image."""
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_NO_CLASSES = frozenset(_SPLITS) - {"train"} | {"unlabeled", "unlabelled"}
+"""Folders of these names hold no class; trains are among the classes of CIFAR-100 and others."""
 _BELOW_0 = re.compile("-0*[1-9][0-9]*")
 _ORDER = ("train", "val", "test")
 
@@ -78,12 +90,12 @@ def arrange(names: Sequence[str]) -> Layout:
     folders = _unwrapped([tuple(parts(name)[:-1]) for name in names])
     tops = [_SPLITS.get(folder[0].lower()) if folder else None for folder in folders]
     found = set(tops) - {None}
-    if "train" not in found or (found == {"train"} and None in tops):
+    if None in tops and not (len(found) > 1 and "train" in found):
         classes, targets = _labels(folders, np.zeros(len(names), dtype=np.int64))
         return Layout(splits=(), groups=None, classes=classes, targets=targets)
     splits = tuple(split for split in _ORDER if split in found)
     groups = np.array([splits.index(top) if top else UNKNOWN for top in tops], dtype=np.int64)
-    inner = [folder[1:] if top else folder for folder, top in zip(folders, tops, strict=True)]
+    inner = [folder[1:] if top else () for folder, top in zip(folders, tops, strict=True)]
     classes, targets = _labels(inner, groups)
     return Layout(splits=splits, groups=groups, classes=classes, targets=targets)
 
@@ -114,11 +126,14 @@ def _labels(
     folders: Sequence[tuple[str, ...]], groups: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray | None]:
     """Classes and targets from class folders, decided for each group on its own."""
-    depth = np.array([len(folder) for folder in folders])
-    sorted_into = {g for g in np.unique(groups).tolist() if (depth[groups == g] == 1).all()}
+    unsorted = {
+        group
+        for folder, group in zip(folders, groups.tolist(), strict=True)
+        if len(folder) != 1 or folder[0].lower() in _NO_CLASSES
+    }
     return _in_order(
         [
-            printable(folder[0]) if group in sorted_into else None
+            None if group in unsorted else printable(folder[0])
             for folder, group in zip(folders, groups.tolist(), strict=True)
         ]
     )
