@@ -1,12 +1,18 @@
 """Whether the library is taken that is there."""
 
+import ast
+import ctypes
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from squint import native
 from squint.errors import RunError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +40,31 @@ def test_a_library_of_other_sources_is_left_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(native, "INTERFACE", native.INTERFACE + 1)
     assert native.library() is None
     native.library.cache_clear()
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+def test_where_there_is_a_compiler_the_kernels_are_built() -> None:
+    """Else every test of them would be skipped, and training be slow, without a word."""
+    assert native.library() is not None
+
+
+def _flags() -> list[str]:
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (flags,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLAGS"
+    )
+    return ast.literal_eval(flags)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "gcc-11", "clang"])
+def test_any_compiler_builds_the_kernels(compiler: str, tmp_path: Path) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"there is no {compiler}")
+    sources = [path for path in native.PATH.parent.glob("*.c") if path.name != "jpeg.c"]
+    library = tmp_path / "kernels.so"
+    command = [compiler, *_flags(), "-shared", "-fPIC", "-o", str(library)]
+    built = subprocess.run([*command, *sources, "-lm"], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert ctypes.CDLL(str(library)).squint_interface() == native.INTERFACE

@@ -1,9 +1,12 @@
 """Work shared out over threads."""
 
+import ctypes
 import multiprocessing
 import os
 import threading
+import time
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -44,6 +47,37 @@ def test_shares_run_side_by_side(monkeypatch: pytest.MonkeyPatch, openmp: bool) 
         monkeypatch.setattr(threads, "_openmp", lambda: None)
     meet = threading.Barrier(2)
     in_shares(64, lambda first, last: meet.wait(10) and None, least=16)
+
+
+def test_an_error_leaves_when_all_shares_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels write into tensors that the caller would drop."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    failed, ended = threading.Event(), threading.Event()
+
+    def share(first: int, _: int) -> None:
+        if first == 0:
+            failed.set()
+            raise ValueError("the first share")
+        failed.wait(10)
+        time.sleep(0.05)
+        ended.set()
+
+    with pytest.raises(ValueError, match="the first share"):
+        in_shares(64, share, least=16)
+    assert ended.is_set()
+
+
+def test_a_share_that_ctrl_c_kept_from_running_is_not_taken_for_done() -> None:
+    """Ctypes prints what is raised as a callback is entered, and goes on."""
+    done: list[tuple[int, int]] = []
+    openmp = create_autospec(ctypes.CDLL, instance=True)
+    openmp.omp_get_thread_num, openmp.omp_get_num_threads = lambda: 0, lambda: 2
+    openmp.GOMP_parallel = lambda body, *_: body(None)  # of two threads, one
+
+    with pytest.raises(KeyboardInterrupt):
+        threads._in_openmp(openmp, lambda *part: done.append(part), [(0, 32), (32, 64)])
+    assert done == [(0, 32)]
 
 
 def _shares_in_child(send: Any) -> None:

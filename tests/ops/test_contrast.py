@@ -335,7 +335,7 @@ def test_many_codes_take_tiles_and_little_memory(objective: Objective) -> None:
 
 
 needs_kernels = pytest.mark.skipif(
-    not contrast_native.fits(torch.zeros(1, 1), torch.zeros(1, 1), temperature=1.0),
+    not contrast_native.fits((torch.zeros(1, 1),), (torch.zeros(1, 1),), temperature=1.0),
     reason="the kernels are not built, or not for this processor",
 )
 
@@ -380,6 +380,17 @@ def test_the_native_kernels_count_hits_and_take_what_fits() -> None:
         nt_xent(z1, z2, u1, u2, temperature=0.02, path="native")
     sharp = nt_xent(z1, z2, u1, u2, temperature=0.001)  # auto does without them
     torch.testing.assert_close(sharp, nt_xent(z1, z2, u1, u2, temperature=0.001, path="dense"))
+
+
+@needs_kernels
+def test_long_codes_of_either_view_keep_the_native_kernels_out() -> None:
+    z1, z2, u1, u2 = _units(4, 1100, 32, dtype=torch.float32)
+    for first, second in ((z1, 10 * z2), (10 * z1, z2)):
+        for keys, temperature in (((), 0.5), ((u1, u2), 0.2)):
+            leaves = (first, second, *keys)
+            nats = nt_xent(*leaves, temperature=temperature)
+            reference = nt_xent(*leaves, temperature=temperature, path="dense")
+            torch.testing.assert_close(nats, reference, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interpreter import needs_triton, run_interpreted
 from squint import native
-from squint.errors import RunError
+from squint.errors import RecipeError, RunError
 from squint.native import threads
 from squint.native import vmf as kernels
 from squint.ops import vmf, vmf_sampler, vmf_variates
@@ -133,6 +133,13 @@ def test_a_row_that_is_not_a_number_spoils_itself_only() -> None:
     assert z[3].isnan().all() and z[8].isnan().all()
     rest = [i for i in range(11) if i not in (3, 8)]
     assert torch.equal(z[rest], good[rest])
+
+
+@needs_kernels
+def test_rows_have_numbers_from_0() -> None:
+    for path in ("native", "reference"):
+        with pytest.raises(RecipeError, match=r"first=-1 .* 0 or above"):
+            vmf.sample(_units(4, 8), 10.0, noise=vmf.draw(first=-1), path=path)
 
 
 @needs_kernels

@@ -211,7 +211,9 @@ def test_memory_that_ran_out_is_said_in_a_sentence(
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory: you tried")
 
     monkeypatch.setattr(importlib.import_module("squint.train.pretrain"), "fit", full)
-    with pytest.raises(RunError, match=r"does not hold a step of 16 images.*--train\.micro-batch"):
+    with pytest.raises(
+        RunError, match=r"does not hold a step with 16 images at once.*--train\.micro-batch"
+    ):
         squint.pretrain(
             small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
         )

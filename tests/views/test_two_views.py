@@ -1,6 +1,8 @@
 """The two views of packed images and of files, and the view of evaluation."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Literal
 
@@ -182,3 +184,26 @@ def test_the_room_names_its_two_doors() -> None:
     assert room.TwoViews is TwoViews and room.EvaluationView is EvaluationView
     with pytest.raises(AttributeError, match="no attribute 'ThreeViews'"):
         room.ThreeViews  # noqa: B018
+
+
+NO_BYTES = """
+import torch
+from squint.errors import DataError
+from squint.views import TwoViews
+from squint.views.recipes import ViewsConfig
+views, index = TwoViews(ViewsConfig(size=16), seed=0), torch.arange(2)
+for make, shape in ((views, (2, 3, 16, 16)), (views.finish, (2, 2, 3, 16, 16))):
+    for dtype in (torch.int64, torch.float32):
+        try:
+            make(torch.zeros(shape, dtype=dtype), index, 0)
+        except DataError as error:
+            assert "8-bit pixels" in str(error) and str(dtype) in str(error)
+            continue
+        raise SystemExit(f"{dtype} was taken")
+"""
+
+
+def test_pixels_that_are_no_bytes_are_refused() -> None:
+    """In a process of its own, as users have it: without the checks of shapes that tests run."""
+    done = subprocess.run([sys.executable, "-c", NO_BYTES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

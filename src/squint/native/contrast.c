@@ -49,7 +49,7 @@ ALWAYS_INLINE void multiply(const float *a, int64_t row, int64_t step, const flo
 }
 
 /* 2^x for x < 127, to a unit in the last place; 0 from -126 down. */
-ALWAYS_INLINE Wide exp2_of(Wide x) {
+FOR_AVX512 ALWAYS_INLINE Wide exp2_of(Wide x) {
     Wide shifted = x + 12582912.f; /* 1.5 * 2^23: the whole part is in the last bits */
     Wide f = x - (shifted - 12582912.f);
     Wide p = ALL(1.54614447e-04f); /* 2^f on [-1/2, 1/2], interpolated at Chebyshev's points */

@@ -3,6 +3,7 @@
 import ctypes
 from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -64,7 +65,10 @@ def pixels_of(images: UInt8[Tensor, "n c h w"]) -> native.Images:
 
     Raises:
         ValueError: Neighbouring pixels are neither planar nor interleaved in memory.
+        TypeError: They are no bytes.
     """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"The kernels read pixels of torch.uint8, these are {images.dtype}.")
     channels, height, width = images.shape[1:]
     _, of_channel, _, of_pixel = images.stride()
     planar = of_pixel == 1 or width == 1

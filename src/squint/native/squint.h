@@ -17,11 +17,13 @@
 
 /* One object file serves every x86-64: the loader takes the clone that suits the processor.
  * Helpers are inlined into the clones, which is why they are static and in headers. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if !defined(__x86_64__) || !defined(__GLIBC__) || !defined(__GNUC__) || defined(__clang__)
+#define FOR_EACH_CPU
+#elif __GNUC__ >= 12
 #define FOR_EACH_CPU \
     __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EACH_CPU
+#else /* knows no levels */
+#define FOR_EACH_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 
 enum Error { NO_MEMORY = -1 };

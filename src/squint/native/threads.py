@@ -7,7 +7,7 @@ after each operation of torch; other threads would wait for the cores they spin 
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -34,27 +34,34 @@ def in_shares(n: int, share: _Share, *, least: int) -> None:
     shares = list(pairwise(bounds))
     openmp = _openmp() if os.getpid() == _PROCESS else None  # its threads don't survive a fork
     if openmp is None:
-        for _ in _threads(threads, os.getpid()).map(lambda part: share(*part), shares):
-            pass
+        pool = _threads(threads, os.getpid())
+        futures = [pool.submit(share, *part) for part in shares]
+        wait(futures)  # before anything is raised: kernels write into tensors of the caller
+        for future in futures:
+            future.result()
     else:
         _in_openmp(openmp, share, shares)
 
 
 def _in_openmp(openmp: ctypes.CDLL, share: _Share, shares: list[tuple[int, int]]) -> None:
     errors: list[BaseException] = []
+    left = set(shares)
 
     def body(_: Any) -> None:
-        # the team may be smaller than asked for
-        mine = shares[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]
         try:
+            # the team may be smaller than asked for
+            mine = shares[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]
             for part in mine:
                 share(*part)
+                left.remove(part)
         except BaseException as error:  # ctypes would print it and go on
             errors.append(error)
 
     openmp.GOMP_parallel(_Body(body), None, len(shares), 0)
     if errors:
         raise errors[0]
+    if left:  # Ctrl-C came as `body` was entered, and ctypes went on
+        raise KeyboardInterrupt
 
 
 @cache

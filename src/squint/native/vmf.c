@@ -12,10 +12,7 @@ enum Purpose { DIRECTION, PROPOSAL }; /* third counter: what the words are for *
 #define LEAST 1e-24f /* squared length below which a mean is the first axis itself */
 
 ALWAYS_INLINE float sum(Lanes x) {
-    x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3);
-    x += __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5);
-    x += __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
-    return x[0];
+    return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
 /* Inner products of two rows with themselves and each other; the size is a multiple of 2 LANES. */

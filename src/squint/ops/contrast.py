@@ -92,13 +92,13 @@ def nt_xent_and_top1(
     keys1 = z1 if keys1 is None else at_least_float32(keys1)
     keys2 = z2 if keys2 is None else at_least_float32(keys2)
     if keys1 is z1 and keys2 is z2 and gather.world_size() == 1:
-        who = _who(path, z1, (z1, z2), temperature, products)
+        who = _who(path, (z1, z2), (z1, z2), temperature, products)
         tiles = who == "tiles" or (who == "native" and path == "auto")
         if tiles and contrast_tiles.fits_symmetric(z1, z2, temperature):
             return contrast_tiles.symmetric(z1, z2, temperature=temperature, products=products)
     both = gather.rows(torch.stack((keys1, keys2), dim=1))  # (m, 2, d), one collective
     every = torch.cat((both[:, 0], both[:, 1]))  # (2m, d)
-    who = _who(path, z1, (every,), temperature, products)
+    who = _who(path, (z1, z2), (every,), temperature, products)
     first = gather.rank() * len(z1)
     own = (first, first + len(both))
     answers = [
@@ -152,7 +152,7 @@ def info_nce_and_top1(
 ) -> tuple[Scalar, Scalar]:
     """`info_nce`, and the share of queries nearer to their key than to any of the k negatives."""
     query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
-    who = _who(path, query, (negatives,), temperature, products)
+    who = _who(path, (query,), (negatives,), temperature, products)
     return _answer(who, query, key, negatives, (), temperature, products)
 
 
@@ -195,7 +195,7 @@ def batch_info_nce_and_top1(
     """`batch_info_nce`, and the share of queries whose own key is the nearest of all m."""
     query, key = at_least_float32(query), at_least_float32(key.detach())
     keys = gather.rows(key)
-    who = _who(path, query, (keys,), temperature, products)
+    who = _who(path, (query,), (keys,), temperature, products)
     own = (gather.rank() * len(query),)
     return _answer(who, query, key, keys, own, temperature, products)
 
@@ -211,12 +211,19 @@ def info_cap_nats(candidates: int) -> float:
 
 def _who(
     path: Path,
-    anchors: Tensor,
+    anchors: tuple[Tensor, ...],
     keys: tuple[Tensor, ...],
     temperature: float,
     products: torch.dtype,
 ) -> Who:
     """Who answers: whoever was asked for, or the fastest that can.
+
+    Args:
+        path: What was asked for.
+        anchors: Of one direction each, equally many.
+        keys: All that each anchor meets.
+        temperature: Divides the similarities.
+        products: Type of the factors.
 
     Raises:
         RunError: Whoever was asked for can't.
@@ -225,13 +232,13 @@ def _who(
         if path not in ("auto", "tiles"):
             raise RunError(f"products={products} are made by tiles only. Take path='tiles'.")
         return "tiles"
-    if path == "triton" or (path == "auto" and anchors.device.type == "cuda"):
-        why = contrast_triton.missing(anchors)
+    if path == "triton" or (path == "auto" and anchors[0].device.type == "cuda"):
+        why = contrast_triton.missing(anchors[0])
         if not why:
             return "triton"
         if path == "triton":
             raise RunError(f"path='triton' can't be taken: {why}. Take path='tiles'.")
-    if path == "native" and not contrast_native.fits(anchors, *keys, temperature=temperature):
+    if path == "native" and not contrast_native.fits(anchors, keys, temperature=temperature):
         raise RunError(
             "path='native' can't be taken: its kernels are built at installation by a C compiler, "
             "and want float32 codes on a CPU with AVX-512 and logits of at most "
@@ -239,11 +246,11 @@ def _who(
         )
     if path != "auto":
         return path
-    similarities = len(anchors) * sum(map(len, keys))
+    similarities = len(anchors[0]) * sum(map(len, keys))
     if similarities <= DENSE_SIMILARITIES:
         return "dense"
-    many = len(anchors) >= NATIVE_ANCHORS and similarities >= NATIVE_SIMILARITIES
-    fits = many and contrast_native.fits(anchors, *keys, temperature=temperature)
+    many = len(anchors[0]) >= NATIVE_ANCHORS and similarities >= NATIVE_SIMILARITIES
+    fits = many and contrast_native.fits(anchors, keys, temperature=temperature)
     return "native" if fits else "tiles"
 
 

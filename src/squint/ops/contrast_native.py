@@ -30,18 +30,17 @@ NOWHERE = -(2**62)
 """First column of a diagonal that is not there."""
 
 
-def fits(anchors: Tensor, *keys: Tensor, temperature: float) -> bool:
+def fits(anchors: tuple[Tensor, ...], keys: tuple[Tensor, ...], *, temperature: float) -> bool:
     """Whether the kernels can take these codes on this machine.
 
     float32 on a CPU with AVX-512; unit rows fit down to temperature 0.024.
     """
-    if anchors.device.type != "cpu" or anchors.dtype != torch.float32:
+    if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in (*anchors, *keys)):
         return False
     library = native.library()
     if library is None or not library.squint_contrast_fits():
         return False
-    longest = [float(x.detach().square().sum(dim=1).amax()) ** 0.5 for x in (anchors, *keys)]
-    return longest[0] * max(longest[1:]) / (temperature * math.log(2)) <= MOST_BITS
+    return _longest(anchors) * _longest(keys) / (temperature * math.log(2)) <= MOST_BITS
 
 
 def contrast(
@@ -55,6 +54,10 @@ def contrast(
     """As `contrast_dense.contrast`, for codes that `fits` takes."""
     wanted = gradient_wanted(anchors, partners, keys)
     return _Native.apply(anchors, partners, keys, own, temperature, wanted)
+
+
+def _longest(rows: tuple[Tensor, ...]) -> float:
+    return max(float(x.detach().square().sum(dim=1).amax()) ** 0.5 for x in rows)
 
 
 class _Native(torch.autograd.Function):

@@ -74,6 +74,8 @@ def sample(
     mu = at_least_float32(mu)
     n, dim = mu.shape
     check_law(kappa, dim)
+    if noise is not None and noise.first < 0:
+        raise RecipeError(f"first={noise.first} of the noise is the number of a row: 0 or above.")
     if noise is None:
         noise = draw(generator=generator, device=mu.device)
     elif generator is not None:
@@ -140,7 +142,7 @@ def _sample_by(kernels: Any, source: Any, mu: Tensor, kappa: float | Tensor) -> 
     """A sample by `native.vmf` or `vmf_triton`, whose functions are of the same names."""
     n, dim = mu.shape
     if isinstance(kappa, Tensor):
-        numbers = kappa.detach().double().reshape(-1)
+        numbers = kappa.detach().to(mu.device, torch.float64).reshape(-1)
     else:
         numbers = mu.new_full((1,), kappa, dtype=torch.float64)
     gap, cosine, sine = kernels.angles(source, numbers, n, dim)

@@ -49,14 +49,14 @@ def apply_look(
     config: ViewsConfig,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Float[Tensor, "n c s s"]:
-    """`apply` after the crop, of square crops.
+    """`apply` after the crop, of crops of the recipe's size.
 
     Raises:
-        ValueError: The crops are not square.
+        ValueError: The crops are of another size.
     """
-    size = crops.shape[3]
-    if crops.shape[2] != size:
-        raise ValueError(f"crops of shape {tuple(crops.shape)} are not square")
+    size = config.size
+    if crops.shape[2:] != (size, size):
+        raise ValueError(f"crops of shape {tuple(crops.shape)} are not squares of {size} px")
     images = _readable(crops)
     keep: list[Any] = [images]
     arguments = (pixels_of(images), *_recipe(look, view, config, crops.shape, size, keep))

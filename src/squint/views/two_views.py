@@ -16,6 +16,7 @@ from torch import Tensor
 
 from squint import native, shapes
 from squint.data.picture import Part, Picture, Reduction
+from squint.errors import DataError
 from squint.native.resize import Window, crop_resize
 from squint.shapes import Pixels, Rows
 from squint.views import resize as reference
@@ -63,8 +64,10 @@ class TwoViews:
             epoch: Counted from 0.
 
         Raises:
+            DataError: The pixels are no bytes.
             RecipeError: The normalisation does not fit the number of channels.
         """
+        _check_bytes(pixels)
         path = pick(self.path, pixels.device)
         height, width = pixels.shape[2:]
 
@@ -133,8 +136,10 @@ class TwoViews:
         """What `crops` left to do for a batch of its results, where they lie.
 
         Raises:
+            DataError: The crops are no bytes.
             RecipeError: The normalisation does not fit the number of channels.
         """
+        _check_bytes(crops)
         path = pick(self.path, crops.device)
 
         def show(view: View, number: shapes.View) -> Square:
@@ -176,6 +181,14 @@ class TwoViews:
         for box, view, out in zip(boxes, views, crops, strict=True):
             crop(image, window_of(box, part), size, view.crop.interpolation, out=out)
         return crops
+
+
+def _check_bytes(pixels: Tensor) -> None:
+    if pixels.dtype != torch.uint8:
+        raise DataError(
+            f"Views are made of 8-bit pixels, these are {pixels.dtype}. Give torch.uint8, from 0 "
+            "to 255."
+        )
 
 
 def reduction_of(boxes: Boxes, size: int) -> Reduction:
