@@ -2,9 +2,11 @@ import gzip
 import io
 import pickle
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +200,25 @@ def test_a_second_start_reads_index_and_stream_from_the_cache(
     monkeypatch.setattr(tarfile, "open", lambda *_: pytest.fail("scanned again"))
     monkeypatch.setattr(gzip, "open", lambda *_: pytest.fail("decompressed again"))
     assert open_source(path).paths == first.paths
+
+
+def test_of_several_that_open_a_stream_at_once_one_decompresses(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tgz(tmp_path / "set.tar.gz", pictures("a.png", "b.png"))
+    opened: list[Path] = []
+    gunzip = gzip.open
+
+    def slowly(path: Path) -> gzip.GzipFile:
+        opened.append(path)
+        time.sleep(0.1)
+        return gunzip(path)
+
+    monkeypatch.setattr(gzip, "open", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: open_source(path).paths, range(4)))
+    assert found == [("a.png", "b.png")] * 4 and len(opened) == 1
+    assert sorted(each.suffix for each in cache.iterdir()) == [".json", ".tar"]
 
 
 def test_a_changed_archive_is_scanned_again(tmp_path: Path) -> None:

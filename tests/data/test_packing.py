@@ -1,13 +1,17 @@
+import contextlib
 import errno
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -225,12 +229,65 @@ def test_two_processes_may_pack_the_same_source_at_once(root: Path, cache: Path)
     assert [path.suffix for path in cache.iterdir()] == [".npy"]
 
 
-def test_threads_may_pack_the_same_source_at_once(root: Path, cache: Path) -> None:
+def test_of_several_that_pack_the_same_source_at_once_one_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    @contextlib.contextmanager
+    def slowly(path: Path) -> Iterator[BinaryIO]:
+        with cachedir.written_whole(path) as file:
+            time.sleep(0.1)
+            yield file
+        written.append(path.suffix)
+
+    monkeypatch.setattr(cache, "written_whole", slowly)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: packed(open_source(root)), range(4)))
-    for each in found:
-        np.testing.assert_array_equal(each.pixels, found[0].pixels)
-    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+        for each in found:
+            np.testing.assert_array_equal(each.pixels, found[0].pixels)
+        assert written == [".npy"]
+        (root / "016.png").write_bytes(png(pixels(0, 12, 13)))
+        assert set(threads.map(lambda _: pack(open_source(root)), range(4))) == {None}
+    assert written == [".npy", ".odd"]
+    assert not list(cachedir.cache_directory().glob(".*"))
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from squint.data.cachedir import alone
+with alone(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_is_alone_with_a_path_and_the_dead_keep_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.npy"
+    command = [sys.executable, "-c", ALONE, str(path)]
+    entered = threading.Event()
+
+    def enter() -> None:
+        with cachedir.alone(path):
+            entered.set()
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()  # it is in there
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.2)
+        holder.kill()
+        assert entered.wait(20)
+        thread.join()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_where_no_lock_can_be_had_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with cachedir.alone(tmp_path / "file" / "a"), cachedir.alone(tmp_path / "file" / "a"):
+        pass
 
 
 def test_a_cache_that_cannot_be_written_means_memory(

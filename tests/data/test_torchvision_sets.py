@@ -1,5 +1,7 @@
 import struct
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,40 @@ def test_an_image_torchvision_cannot_open_has_a_reason(
             images.read(index)
     assert images.read(3).shape == (64, 64, 3)
     assert len(check(images, 50.0)) == 3
+
+
+class Downloaded:
+    """A set whose files come one after the other; with some of them it opens, as some do."""
+
+    def __init__(self, root: Path, train: bool, download: bool) -> None:
+        if not (root / "set").exists():
+            if not download:
+                raise RuntimeError("Dataset not found. You can use download=True to download it")
+            (root / "set").mkdir()
+            for k in range(10):
+                time.sleep(0.05)
+                (root / "set" / f"{k}").touch(exist_ok=False)
+        self.targets = [0] * len(list((root / "set").iterdir()))
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def test_of_several_that_open_a_set_at_once_one_downloads_and_none_sees_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQUINT_DATA", str(tmp_path))
+    monkeypatch.setattr(datasets, "MNIST", Downloaded)
+    torchvision_sets._loaded.cache_clear()
+
+    def opened(delay: float) -> int:
+        time.sleep(delay)
+        return len(open_source("torchvision:MNIST"))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(opened, [0.0, 0.0, 0.2, 0.4])) == [20] * 4
+    torchvision_sets._loaded.cache_clear()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["set"]
 
 
 def test_unknown_names_list_near_ones() -> None:

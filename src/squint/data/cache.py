@@ -2,7 +2,7 @@
 
 The file is a plain .npy, (N, h, w, c) uint8, followed by one JSON object: the images that could
 not be read and a checksum per block of rows. It is named by everything the pixels depend on, and
-appears whole or not at all, so that any number of processes may pack the same source at once.
+appears whole or not at all; of several processes that need it at once, one makes it.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from squint.data.cachedir import cache_directory, written_whole
+from squint.data.cachedir import alone, cache_directory, written_whole
 from squint.data.decode import Unreadable
 from squint.data.images import Images
 from squint.data.quarantine import Bad, enforce
@@ -81,15 +81,9 @@ def pack(
     if shape is None:
         return None
     path = (cache_dir or cache_directory()) / f"{images.cache_key()[:32]}.npy"
-    odd = path.with_suffix(".odd")
-    if odd.exists():
-        return None
     try:
         found = _kept(path, images, shape) or _packed_anew(path, images, shape)
-    except _OddSize as name:
-        # Remembered, or every start would decode up to the odd image again.
-        with contextlib.suppress(OSError), written_whole(odd) as file:
-            file.write(f"{name}\n".encode())
+    except _OddSize:
         return None
     bad = tuple(Bad(images.paths[index], reason) for index, reason in found.bad)
     enforce(bad, len(images), max_unreadable_percent, images.name)
@@ -129,7 +123,14 @@ def _first_shape(images: Images) -> _Shape | None:
 
 
 def _kept(path: Path, images: Images, shape: _Shape) -> _Block | None:
-    """The cache, unless it lacks an image that can be read by now: a disk may have been away."""
+    """The cache, unless it lacks an image that can be read by now: a disk may have been away.
+
+    Raises:
+        _OddSize: If it is known that there is an image of another size.
+    """
+    odd = path.with_suffix(".odd")
+    if odd.exists():
+        raise _OddSize(odd)
     found = _opened(path, shape, len(images))
     if found and any(_readable(images, index) for index, _ in found.bad):
         return None
@@ -146,7 +147,10 @@ def _readable(images: Images, index: int) -> bool:
 
 def _packed_anew(path: Path, images: Images, shape: _Shape) -> _Block:
     try:
-        _write(path, images, shape)
+        with alone(path):
+            if found := _kept(path, images, shape):  # another rank was faster
+                return found
+            _write(path, images, shape)
         if found := _opened(path, shape, len(images)):
             return found
         why = "it could not be read back"
@@ -170,11 +174,23 @@ def _packed_anew(path: Path, images: Images, shape: _Shape) -> _Block:
 
 
 def _write(path: Path, images: Images, shape: _Shape) -> None:
-    """Write the cache file.
+    """Write the cache file, or, beside it, that there can be none.
 
     Raises:
         OSError: If it can't be written; nothing is left behind.
+        _OddSize: If an image is of another size.
     """
+    try:
+        _write_pixels(path, images, shape)
+    except _OddSize as name:
+        # Remembered, or every start would decode up to the odd image again.
+        odd = path.with_suffix(".odd")
+        with contextlib.suppress(OSError), written_whole(odd) as file:
+            file.write(f"{name}\n".encode())
+        raise
+
+
+def _write_pixels(path: Path, images: Images, shape: _Shape) -> None:
     bad: list[tuple[int, str]] = []
     checks: list[tuple[int, int]] = []
     with written_whole(path) as file:

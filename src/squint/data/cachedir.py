@@ -1,4 +1,4 @@
-"""Where derived files are kept, and how they come to be: whole or not at all."""
+"""Where derived files are kept, and how they come to be: whole or not at all, by one process."""
 
 import contextlib
 import os
@@ -7,6 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: without the lock
+    fcntl = None
 
 _STALE_SECONDS = 86_400.0
 
@@ -50,6 +55,47 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other thread or process is in such a block of the same path, which need not exist.
+
+    A dead one keeps nobody waiting. Where the platform or the file system knows no locks, or the
+    folder can't be written, nobody waits.
+    """
+    lock = _locked(lock_of(path))
+    try:
+        yield
+    finally:
+        if fcntl is not None and lock is not None:
+            with contextlib.suppress(OSError):
+                lock_of(path).unlink()
+            # Closing is not enough: a process forked meanwhile has the file open, too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            lock.close()
+
+
+def lock_of(path: Path) -> Path:
+    """The file that is there while somebody is `alone` with the path, or was when it died."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def _locked(name: Path) -> BinaryIO | None:
+    """The lock file, open and ours, or None where locks are not to be had."""
+    if fcntl is None:
+        return None
+    with contextlib.suppress(OSError):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.ExitStack() as opened:
+                lock = opened.enter_context(name.open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with contextlib.suppress(FileNotFoundError):  # whoever had it may have removed it
+                    if os.path.samestat(os.fstat(lock.fileno()), name.stat()):
+                        opened.pop_all()
+                        return lock
+    return None
 
 
 def _sweep(path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squint.data.cachedir import cache_directory, file_identity, written_whole
+from squint.data.cachedir import alone, cache_directory, file_identity, written_whole
 from squint.data.decode import Unreadable
 from squint.data.images import Images, Store
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
@@ -126,6 +126,13 @@ def _decompressed(path: Path, plain: Path) -> Path:
             return path
     if plain.exists():
         return plain
+    with alone(plain):
+        if not plain.exists():
+            _decompress(path, plain)
+    return plain
+
+
+def _decompress(path: Path, plain: Path) -> None:
     try:
         with gzip.open(path) as stream, written_whole(plain) as file:
             shutil.copyfileobj(stream, file, 1 << 20)
@@ -137,7 +144,6 @@ def _decompressed(path: Path, plain: Path) -> Path:
             "archive needs its decompressed size there once, to read images in any order. Free "
             "space, set SQUINT_CACHE to a folder on another disk, or gunzip it and give the .tar."
         ) from error
-    return plain
 
 
 def _scan(plain: Path, path: Path) -> _Index:

@@ -4,6 +4,7 @@ They are kept in SQUINT_DATA, or in `torchvision/` below the cache directory, an
 if they are not there. torchvision's own splits keep their meaning; `trainval` is called train.
 """
 
+import contextlib
 import difflib
 import functools
 import http.client
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from squint.data.cachedir import cache_directory
+from squint.data.cachedir import alone, cache_directory, lock_of
 from squint.data.decode import Unreadable
 from squint.data.images import UNKNOWN, Images, Store
 from squint.errors import DataError
@@ -138,13 +139,17 @@ def _loaded(name: str, split: str, root: Path) -> Any:
     from torchvision import datasets
 
     make = functools.partial(getattr(datasets, name), root, **KNOWN[name].splits[split])
+    absent = (RuntimeError, OSError)
+    # While another rank downloads, what is there may be half of it.
+    if not lock_of(root / name).exists():
+        with contextlib.suppress(*absent):
+            return make(download=False)
     try:
-        return make(download=False)
-    except (RuntimeError, OSError):
-        pass  # not there yet
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return make(download=True)
+        with alone(root / name):
+            with contextlib.suppress(*absent):
+                return make(download=False)
+            root.mkdir(parents=True, exist_ok=True)
+            return make(download=True)
     except (RuntimeError, OSError, http.client.HTTPException, ValueError) as error:
         why = " ".join(str(error).split())
         raise DataError(
