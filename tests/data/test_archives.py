@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels, png
+from pictures import pixels, png, write_tree
 
 from squint.data import Images, Unreadable, open_source, pack
 from squint.errors import DataError
@@ -91,7 +91,7 @@ def test_hostile_names_are_only_names(
     assert written == {path} and not Path("/absolute").exists()
 
 
-def test_links_and_devices_in_a_tar_are_ignored(tmp_path: Path) -> None:
+def test_links_out_of_a_tar_and_devices_are_ignored(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(pixels(9)))
     path = write_tar(tmp_path / "set.tar", pictures("a.png"))
@@ -102,6 +102,24 @@ def test_links_and_devices_in_a_tar_are_ignored(tmp_path: Path) -> None:
             member.linkname = str(secret)
             archive.addfile(member)
     assert open_source(path).paths == ("a.png",)
+
+
+def test_a_hard_link_in_a_tar_is_another_name_of_its_image(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "set", ["a/x.png", "b/y.png"])
+    (root / "blob").write_bytes(png(pixels(2)))
+    for name, target in [("b/x again.png", "a/x.png"), ("a/z.png", "blob")]:
+        (root / name).hardlink_to(root / target)
+    names = ["blob", *open_source(root).paths]
+    for order in (names, names[::-1]):
+        path = tmp_path / "set.tar"
+        with tarfile.open(path, "w") as archive:
+            for name in order:
+                archive.add(root / name, f"./{name}")
+        images = open_source(path)
+        assert images.paths == open_source(root).paths == tuple(names[1:])
+        assert images.classes == ("a", "b")
+        for k, seed in enumerate([0, 2, 0, 1]):
+            np.testing.assert_array_equal(images.read(k), pixels(seed))
 
 
 def test_the_last_of_equal_names_counts(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 Nothing is extracted: a member is read in place, by its offset. A gzip stream has no offsets, so a
 compressed archive is decompressed once into the cache directory, as one tar file beside its index.
-Member names are labels on bytes and never used as paths; links, devices and sparse members are
-ignored. A member `KEY.cls` holds the class of the image `KEY.*` (WebDataset); if every image has
-one, they are the labels, else class folders are.
+Member names are labels on bytes and never used as paths. A hard link is another name of the member
+it links to; symbolic links, devices and sparse members are ignored. A member `KEY.cls` holds the
+class of the image `KEY.*` (WebDataset); if every image has one, they are the labels, else class
+folders are.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +27,15 @@ from squint.data.images import Images, Store
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
 from squint.errors import DataError
 
-_INDEX_VERSION = 2
+_STREAM_VERSION = 1
+"""Of how archives are decompressed."""
+_INDEX_VERSION = 3
 _LONGEST_CLASS = 1024
+"""Bytes."""
 _GZIP = b"\x1f\x8b"
+
+_Place = tuple[int, int]
+"""Offset and size of a member's bytes."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,10 @@ def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
 
 def _indexed(path: Path, known: str) -> tuple[Path, _Index]:
     """The plain tar file to read from, and its index, both from the cache if they are there."""
-    key = hashlib.sha256(f"{known} {_INDEX_VERSION}".encode("utf-8", "surrogateescape"))
+    key = hashlib.sha256(f"{known} {_STREAM_VERSION}".encode("utf-8", "surrogateescape"))
     stem = cache_directory() / key.hexdigest()[:32]
     plain = _decompressed(path, stem.with_suffix(".tar"))
-    cached = stem.with_suffix(".index.json")
+    cached = stem.with_suffix(f".index-{_INDEX_VERSION}.json")
     with contextlib.suppress(OSError, ValueError, TypeError):
         return plain, _Index(**json.loads(cached.read_bytes()))
     index = _scan(plain, path)
@@ -149,46 +156,60 @@ def _decompress(path: Path, plain: Path) -> None:
 def _scan(plain: Path, path: Path) -> _Index:
     """Read every header of an archive; of members of the same name the last one counts.
 
+    A hard link is another name of a member before it.
+
     Raises:
         DataError: If a header is damaged, or the archive ends without its end mark.
     """
-    found: dict[str, tuple[int, int]] = {}
+    places: dict[str, _Place] = {}
     classes: dict[str, str] = {}
-    others: list[str] = []
     try:
         with tarfile.open(plain, "r:") as archive, plain.open("rb") as contents:
             while (member := archive.next()) is not None:
                 # tarfile keeps every header it has met: gigabytes for an archive of a million.
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-                if not member.isreg() or member.issparse():
+                name, place = _plain(member.name), _place(member, places)
+                if place is None:
                     continue
-                if is_image(member.name):
-                    found[member.name.removeprefix("./")] = (member.offset_data, member.size)
-                elif member.name.endswith(".cls") and member.size <= _LONGEST_CLASS:
-                    contents.seek(member.offset_data)
-                    text = contents.read(member.size).decode("utf-8", "replace").strip()
-                    classes[_key(member.name)] = printable(text)
-                else:
-                    others.append(member.name)
+                places[name] = place
+                offset, size = place
+                if name.endswith(".cls") and size <= _LONGEST_CLASS:
+                    contents.seek(offset)
+                    text = contents.read(size).decode("utf-8", "replace").strip()
+                    classes[_key(name)] = printable(text)
             # tarfile takes a header that is damaged or cut for the end of the archive.
             contents.seek(archive.offset)
             if contents.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _damaged(path, "no end mark after its members")
     except tarfile.TarError as error:
         raise _damaged(path, str(error)) from error
+    found = set(filter(is_image, places))
     names = sorted(found)
     return _Index(
         names=names,
-        offsets=[found[name][0] for name in names],
-        sizes=[found[name][1] for name in names],
+        offsets=[places[name][0] for name in names],
+        sizes=[places[name][1] for name in names],
         classes=[classes.get(_key(name)) for name in names],
-        others=others[:1000],
+        others=[name for name in places if name not in found][:1000],
     )
+
+
+def _place(member: tarfile.TarInfo, places: Mapping[str, _Place]) -> _Place | None:
+    """Where the bytes of a member are; None of what is no file or is not in the archive."""
+    if member.islnk():
+        return places.get(_plain(member.linkname))
+    if member.isreg() and not member.issparse():
+        return member.offset_data, member.size
+    return None
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
 
 
 def _key(name: str) -> str:
     """WebDataset's sample key: the path up to the first dot of the file name."""
-    folder, slash, file = name.removeprefix("./").rpartition("/")
+    folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{file.split('.')[0]}"
 
 
