@@ -87,6 +87,24 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
         images.read(1)
 
 
+def test_odd_entries_cost_a_folder_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_tree(tmp_path / "photos", ["a.png", "@eaDir/a.png/thumb.png", "lost+found/b.png"])
+    (root / "me").symlink_to("me")
+    (root / "z.png").symlink_to("z.png")
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    images = open_source(root)
+    assert images.paths == ("a.png", "z.png")
+    with pytest.raises(Unreadable, match="too many levels"):
+        images.read(1)
+
+
 def test_names_no_terminal_could_show_are_escaped_and_still_read(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     root.mkdir()

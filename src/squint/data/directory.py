@@ -12,6 +12,9 @@ from squint.data.images import Images, Store
 from squint.data.layout import is_image, laid_out, nothing_found
 from squint.errors import DataError
 
+_NOT_OURS = ("lost+found", "@eaDir")
+"""Folders that file systems and network drives make for themselves."""
+
 
 @dataclass(frozen=True)
 class Files(Store):
@@ -94,10 +97,18 @@ def _search(
         ) from error
     for entry in entries:
         name = f"{below}{entry.name}"
-        if entry.is_dir():
-            if not entry.name.startswith("."):
+        if _is(entry.is_dir):
+            if not entry.name.startswith(".") and entry.name not in _NOT_OURS:
                 _search(root, f"{name}/", (*above, here), images, others)
         elif not is_image(name):
             others.append(name)
-        elif entry.is_file() or entry.is_symlink():
+        elif _is(entry.is_file) or entry.is_symlink():
             images.append(name)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry is; nothing, if that can't be told: a link to itself, say."""
+    try:
+        return kind()
+    except OSError:
+        return False
