@@ -21,6 +21,7 @@ from squint.evaluate.options import Options, PGDOptions, RobustnessOptions, Shif
 from squint.evaluate.subject import Subject, open_subject
 from squint.runs import Run
 from squint.train.pretrain import pretrain
+from squint.views.two_views import EvaluationView
 from train import small
 
 CPU = torch.device("cpu")
@@ -52,6 +53,14 @@ def coloured(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int = 8) 
 @pytest.fixture
 def images(tmp_path: Path) -> Images:
     return coloured(tmp_path / "images")
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Images:
+    """The same with train and test splits, 8 and 4 images of each class."""
+    for split, count in (("train", 8), ("test", 4)):
+        coloured(tmp_path / "halves" / split, count=count)
+    return open_source(tmp_path / "halves")
 
 
 def uneven(factor: float, clean: float = 0.1) -> mce.Errors:
@@ -135,10 +144,14 @@ def cifar_c(root: Path, labels: np.ndarray, names: tuple[str, ...] = COMMON) -> 
     return root
 
 
-def test_reads_the_arrays_of_cifar_c(subject: Subject, images: Images, tmp_path: Path) -> None:
-    folder = cifar_c(tmp_path / "c", np.array([0, 1, 1, 0]))
+LABELS = np.repeat([0, 1], 4)
+"""Of the test images of `halves`."""
+
+
+def test_reads_the_arrays_of_cifar_c(subject: Subject, halves: Images, tmp_path: Path) -> None:
+    folder = cifar_c(tmp_path / "c", LABELS)
     options = RobustnessOptions(data=str(folder), images=3)
-    test = bench(subject, images, robustness=options)
+    test = bench(subject, halves, robustness=options)
     pieces = [p for p in robustness_data.read(test, folder) if p.name != "clean"]
     assert [(p.name, p.severity) for p in pieces] == [(c, s) for c in COMMON for s in range(1, 6)]
     for piece in pieces:
@@ -146,14 +159,20 @@ def test_reads_the_arrays_of_cifar_c(subject: Subject, images: Images, tmp_path:
         assert len(piece.labels) == 3
     assert len({tuple(p.labels.tolist()) for p in pieces}) == 1  # the same images everywhere
     table = robustness.measured(test)
-    assert str(folder) in table["corrupted_error"]["protocol"]
+    assert f"on 3 images for each corruption and severity, read from {folder}" in (
+        said := table["corrupted_error"]["protocol"]
+    )
+    assert "fitted on clean images of the train part" in said
+    assert "test split" not in said and "test images" not in said
+    assert "3 of 8" in table["clean_error"]["protocol"]
+    assert "test on the test split" in table["clean_error"]["protocol"]
 
 
-def test_reads_the_folders_of_imagenet_c(subject: Subject, images: Images, tmp_path: Path) -> None:
+def test_reads_the_folders_of_imagenet_c(subject: Subject, halves: Images, tmp_path: Path) -> None:
     for group, name in (("noise", "gaussian_noise"), ("extra", "spatter")):
         for severity in range(1, 6):
             coloured(tmp_path / "c" / group / name / str(severity), count=2)
-    test = bench(subject, images, robustness=RobustnessOptions(data=str(tmp_path / "c")))
+    test = bench(subject, halves, robustness=RobustnessOptions(data=str(tmp_path / "c")))
     pieces = list(robustness_data.read(test, tmp_path / "c"))
     found = {(p.name, p.severity) for p in pieces}
     assert found == {("clean", 0)} | {
@@ -164,8 +183,48 @@ def test_reads_the_folders_of_imagenet_c(subject: Subject, images: Images, tmp_p
         robustness.measured(test)
 
 
-def test_unfit_folders_are_named(subject: Subject, images: Images, tmp_path: Path) -> None:
-    test = bench(subject, images)
+def test_corrupted_copies_of_what_the_probe_is_fitted_on_are_refused(
+    subject: Subject, images: Images, halves: Images, tmp_path: Path
+) -> None:
+    folder = cifar_c(tmp_path / "c", LABELS, names=("fog",))
+    with pytest.raises(DataError, match=r"no train and test splits.*Give the data set with both"):
+        list(robustness_data.read(bench(subject, images), folder))
+    for labels in (LABELS[::-1], LABELS[1:], np.tile(LABELS, 2)):
+        np.save(folder / "labels.npy", np.tile(labels, 5))
+        with pytest.raises(DataError, match=r"has 8 images: they must be the same images"):
+            list(robustness_data.read(bench(subject, halves), folder))
+
+
+def test_files_of_imagenet_c_are_cut_once(
+    subject: Subject, halves: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    whole = random.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    for severity, side in ((1, 224), (2, 40)):
+        for name in ("a", "b"):
+            (folder := tmp_path / "c" / "fog" / str(severity) / name).mkdir(parents=True)
+            Image.fromarray(whole[:side, :side]).save(folder / "1.png")
+    for severity in (3, 4, 5):
+        coloured(tmp_path / "c" / "fog" / str(severity), count=1)
+    test = bench(subject, halves)
+    for crop, share in ((0.875, 1.0), (1.0, 1.0), (0.7, 0.8)):
+        view = replace(test.views.evaluation, size=224, crop=crop)
+        views = replace(test.views, evaluation=view)
+        monkeypatch.setattr(subject.encoder, "views", views)
+        pieces = [p for p in robustness_data.read(test, tmp_path / "c") if p.name == "fog"]
+        uncut = replace(views, evaluation=replace(view, crop=share))
+        pixels = torch.from_numpy(whole).permute(2, 0, 1)
+        expected = EvaluationView(uncut).square(pixels)
+        assert torch.equal(pieces[0].pixels[0], expected)
+        assert (share < 1) or torch.equal(expected, pixels)
+        small_ones = EvaluationView(views).square(pixels[:, :40, :40])
+        assert torch.equal(pieces[1].pixels[0], small_ones)
+        said = robustness_data.said(test, tmp_path / "c")
+        assert f"the central {100 * share:g} % are shown" in said
+
+
+def test_unfit_folders_are_named(subject: Subject, halves: Images, tmp_path: Path) -> None:
+    test = bench(subject, halves)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no corrupted images"):
         list(robustness_data.read(test, tmp_path / "none"))
@@ -178,7 +237,7 @@ def test_unfit_folders_are_named(subject: Subject, images: Images, tmp_path: Pat
     np.save(ten / "labels.npy", np.array(["a", "b"] * 5))
     with pytest.raises(DataError, match=r"10 labels of type <U1"):
         list(robustness_data.read(test, ten))
-    two = cifar_c(tmp_path / "two", np.array([0, 1]), names=("fog",))
+    two = cifar_c(tmp_path / "two", LABELS, names=("fog",))
     for name in ("fog.npy", "labels.npy"):
         whole = (two / name).read_bytes()
         for part in (whole[:-1], whole[:50], b"", b"PK\3\4"):
@@ -202,10 +261,26 @@ def test_baselines(subject: Subject, images: Images, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="1000 classes of ImageNet"):
         chosen("alexnet")
     path = tmp_path / "evaluation.json"
-    path.write_text(
-        json.dumps({"results": {"corrupted_error": {"errors": {"trained": uneven(4.0)}}}})
-    )
+
+    def write(*tables: dict[str, Any]) -> None:
+        made = [
+            {"results": {"corrupted_error": {"errors": {"trained": uneven(4.0)}} | table}}
+            for table in tables
+        ]
+        path.write_text(json.dumps(made[0] | {"others": made[1:]}))
+
+    here = mce.conditions(bench(subject, images))
+    write({"conditions": here})
     assert chosen(str(path))[1] == uneven(4.0)
+    for name, value in {"fingerprint": "x", "images": 50, "size": 224, "seed": 1}.items():
+        write({"conditions": (strange := here | {name: value})})
+        with pytest.raises(RunError, match=rf"other images \({name} {value!r} there, [^;]*\)"):
+            chosen(str(path))
+        write({"conditions": strange}, {"conditions": here})
+        assert chosen(str(path))[1] == uneven(4.0)
+    write({})
+    with pytest.raises(RunError, match="does not say on which images"):
+        chosen(str(path))
     path.write_text("{}")
     with pytest.raises(RunError, match="holds no errors on corrupted images"):
         chosen(str(path))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from squint.errors import RunError
 from squint.evaluate.bench import Bench
@@ -78,7 +79,7 @@ def recorded_baseline(bench: Bench) -> tuple[str, Errors] | None:
     """Whose errors divide, in words, and these; None where they are the random encoder's.
 
     Raises:
-        RunError: AlexNet without ImageNet's classes, or a file without such errors.
+        RunError: AlexNet without ImageNet's classes, or a file without errors that can be compared.
     """
     wanted = bench.options.robustness.baseline
     if wanted == "random":
@@ -92,18 +93,59 @@ def recorded_baseline(bench: Bench) -> tuple[str, Errors] | None:
             )
         base = {name: {"mean": error} for name, error in _ALEXNET.items()}
         return "AlexNet's on ImageNet-C", base | {CLEAN: {"0": _ALEXNET_CLEAN}}
-    return f"those of {wanted}", _recorded(Path(wanted))
+    return f"those of {wanted}", _recorded(Path(wanted), conditions(bench))
 
 
-def _recorded(path: Path) -> Errors:
-    """The errors of the encoder of an evaluation.json."""
-    try:
-        errors = json.loads(path.read_text())["results"]["corrupted_error"]["errors"]["trained"]
-        if all(name in errors for name in (CLEAN, *COMMON)):
-            return errors
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+def conditions(bench: Bench) -> dict[str, Any]:
+    """What errors of two encoders must share to be compared; a seed only where images are made."""
+    options, test = bench.options.robustness, len(bench.parts.test)
+    return {
+        "fingerprint": bench.images.fingerprint(),
+        "images": min(options.images or test, test),
+        "size": bench.views.evaluation.size,
+        "corruptions": "read" if options.data else "made",
+        "seed": None if options.data else options.seed,
+    }
+
+
+def _recorded(path: Path, ours: Mapping[str, Any]) -> Errors:
+    """The errors of the encoder of an evaluation.json, counted under our conditions."""
+    found = _entries(path)
+    if not found:
+        raise RunError(
+            f"--robustness.baseline {path} holds no errors on corrupted images. It must be random, "
+            "alexnet, or an evaluation.json that `squint evaluate --protocols robustness` wrote."
+        )
+    for entry in found:
+        if entry.get("conditions") == ours:
+            return entry["errors"]["trained"]
+    theirs = found[0].get("conditions")
+    if not isinstance(theirs, Mapping):
+        raise RunError(
+            f"--robustness.baseline {path} does not say on which images its errors were counted; "
+            "earlier versions of Squint did not write it. Run its robustness again."
+        )
+    differ = [
+        f"{name} {theirs.get(name)!r} there, {mine!r} here"
+        for name, mine in ours.items()
+        if theirs.get(name) != mine
+    ]
     raise RunError(
-        f"--robustness.baseline {path} holds no errors on corrupted images. It must be random, "
-        "alexnet, or an evaluation.json that `squint evaluate --protocols robustness` wrote."
+        f"--robustness.baseline {path} has errors on other images ({'; '.join(differ)}), and mCE "
+        "divides by errors on the same ones. Measure both with the same source and settings."
     )
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Errors on corrupted images in an evaluation.json, the latest first."""
+    try:
+        table = json.loads(path.read_text())
+        tables = [table, *table.get("others", [])]
+        entries = [each["results"].get("corrupted_error") for each in tables]
+        return [
+            entry
+            for entry in entries
+            if entry and all(name in entry["errors"]["trained"] for name in (CLEAN, *COMMON))
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -25,10 +25,9 @@ def halves(images: Images) -> Halves:
     Raises:
         DataError: there is but one image.
     """
-    tests = [name for name in _TEST_SPLITS if name in images.splits]
-    if "train" in images.splits and tests:
-        train, test = images.split("train"), images.split(tests[0])
-        return Halves(train, test, f"test on the {tests[0]} split, {len(test)} images")
+    if (name := tested_split(images)) is not None:
+        train, test = images.split("train"), images.split(name)
+        return Halves(train, test, f"test on the {name} split, {len(test)} images")
     if len(images) < 2:
         raise DataError(
             f"{images.name} has {len(images)} image, and evaluation learns from some and tests on "
@@ -41,6 +40,12 @@ def halves(images: Images) -> Halves:
         "train and test splits, so pretraining may have seen them, without labels"
     )
     return Halves(images.select(shuffled[cut:]), images.select(shuffled[:cut]), note)
+
+
+def tested_split(images: Images) -> str | None:
+    """The split that is tested, where the source has one beside a train split."""
+    tests = [name for name in _TEST_SPLITS if name in images.splits]
+    return tests[0] if tests and "train" in images.splits else None
 
 
 def check_labels(images: Images) -> None:

@@ -14,7 +14,7 @@ resize, before normalisation: that is how ImageNet-C was made for encoders of 22
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from squint.errors import RunError
 from squint.evaluate import figures
@@ -22,9 +22,16 @@ from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON
 from squint.evaluate.features import extract
 from squint.evaluate.linear import probe_of
-from squint.evaluate.mce import Errors, mean_error, mean_over_baseline, means, recorded_baseline
+from squint.evaluate.mce import (
+    Errors,
+    conditions,
+    mean_error,
+    mean_over_baseline,
+    means,
+    recorded_baseline,
+)
 from squint.evaluate.parts import check_labels
-from squint.evaluate.robustness_data import CLEAN, Piece, made, read
+from squint.evaluate.robustness_data import CLEAN, Piece, made, read, said
 from squint.views.two_views import EvaluationView
 
 
@@ -45,11 +52,19 @@ def measured(bench: Bench) -> dict[str, Any]:
     draw(bench, errors["trained"])
     if divisor is None and "random" in errors:
         divisor = "a random encoder's", errors["random"]
-    return _entries(bench, errors, divisor, _protocol(bench, images))
+    return _entries(bench, errors, divisor, images)
 
 
-def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Errors], int]:
-    """Errors by encoder, corruption and severity, and the number of clean images."""
+class Counted(NamedTuple):
+    """Numbers of images errors were counted on."""
+
+    clean: int
+    corrupted: int
+    """Under one corruption of one severity, at most."""
+
+
+def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Errors], Counted]:
+    """Errors by encoder, corruption and severity, and the numbers of images."""
     view = EvaluationView(bench.views)
     wrong: Counter[tuple[str, str, int]] = Counter()
     seen: Counter[tuple[str, int]] = Counter()
@@ -68,18 +83,21 @@ def count_errors(bench: Bench, pieces: Iterable[Piece]) -> tuple[dict[str, Error
     for (which, name, severity), count in wrong.items():
         cells = errors[which].setdefault(name, {})
         cells[str(severity)] = count / seen[name, severity]
-    return errors, seen[CLEAN, 0]
+    clean = seen.pop((CLEAN, 0))
+    return errors, Counted(clean, max(seen.values(), default=0))
 
 
 def _entries(
     bench: Bench,
     errors: Mapping[str, Errors],
     divisor: tuple[str, Errors] | None,
-    protocol: str,
+    images: Counted,
 ) -> dict[str, Any]:
+    read_ones = bool(bench.options.robustness.data)  # which are not of the test part
+    on_clean, on_corrupted = _protocols(bench, images)
     corrupted = {which: mean_error(cells) for which, cells in errors.items()}
     clean = {which: cells[CLEAN]["0"] for which, cells in errors.items()}
-    said = f"mean over 15 corruptions and 5 severities; {protocol}"
+    protocol = f"mean over 15 corruptions and 5 severities; {on_corrupted}"
     table = {name: dict(cells) for name, cells in errors["trained"].items() if name != CLEAN}
     for name, mean in means(errors["trained"]).items():
         table[name]["mean"] = mean
@@ -87,8 +105,15 @@ def _entries(
         for name, mean in means(errors["random"]).items():
             table[name]["mean (random)"] = mean
     entries = {
-        "corrupted_error": bench.entry(corrupted, said, table=table, errors=dict(errors)),
-        "clean_error": bench.entry(clean, protocol),
+        "corrupted_error": bench.entry(
+            corrupted,
+            protocol,
+            own_test=not read_ones,
+            table=table,
+            errors=dict(errors),
+            conditions=conditions(bench),
+        ),
+        "clean_error": bench.entry(clean, on_clean),
     }
     if divisor is None:
         return entries
@@ -96,24 +121,30 @@ def _entries(
     for key, relative in (("mce", False), ("relative_mce", True)):
         value = mean_over_baseline(errors["trained"], base, relative=relative)
         if value is not None:
-            said = f"{key} over {who}; {protocol}"
-            entries[key] = bench.entry({"trained": value}, said, baseline=dict(base))
+            protocol = f"{key} over {who}; {on_corrupted}"
+            entries[key] = bench.entry(
+                {"trained": value}, protocol, own_test=not read_ones, baseline=dict(base)
+            )
     return entries
 
 
-def _protocol(bench: Bench, images: int) -> str:
+def _protocols(bench: Bench, images: Counted) -> tuple[str, str]:
+    """What errors on clean images are, and what those on corrupted ones are."""
     options = bench.options.robustness
-    size = bench.views.evaluation.size
     of = len(bench.parts.test)
-    subset = "all" if images >= of else f"{images} of {of} (chosen at random, seed 0)"
-    where = (
-        f"read from {options.data}"
-        if options.data
-        else f"corrupted at {size} px after crop and resize, seed {options.seed}"
-    )
+    subset = "all" if images.clean >= of else f"{images.clean} of {of} (chosen at random, seed 0)"
     fitted = probe_of(bench).protocol.removeprefix("linear top-1: ")
+    clean = f"error of a linear probe fitted on clean images on {subset} test images"
+    if not options.data:
+        size = bench.views.evaluation.size
+        where = f"corrupted at {size} px after crop and resize, seed {options.seed}"
+        return f"{clean}; {fitted}", f"{clean}, {where}; {fitted}"
+    fitted_alone = fitted.removesuffix("; counted on the test images")
     return (
-        f"error of a linear probe fitted on clean images on {subset} test images, {where}; {fitted}"
+        f"{clean}; {fitted}",
+        f"error of a linear probe fitted on clean images of the train part of {bench.images.name} "
+        f"on {images.corrupted} images for each corruption and severity, read from "
+        f"{said(bench, Path(options.data))}; {fitted_alone}",
     )
 
 

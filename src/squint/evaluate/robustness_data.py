@@ -1,26 +1,32 @@
 """Corrupted test images: made here, or read from a folder as the benchmarks are published.
 
 CIFAR-10-C, CIFAR-100-C: NAME.npy, uint8 (5 k, 32, 32, 3), severity 1 first, and labels.npy (5 k,).
-ImageNet-C: NAME/SEVERITY/CLASS/*.JPEG, NAME perhaps within noise/, blur/, weather/ and so on.
+ImageNet-C: NAME/SEVERITY/CLASS/*.JPEG, NAME perhaps within noise/, blur/, weather/ and so on. Its
+files are the central 224 px of images whose shorter side was resized to 256 px.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from squint.data import Images, open_source, order
+from squint.data import Images, Unreadable, open_source, order
 from squint.errors import DataError
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON, NAMES, corrupt
 from squint.evaluate.inputs import BATCH, labelled_squares
 from squint.evaluate.mce import CLEAN
+from squint.evaluate.parts import tested_split
 from squint.shapes import Pixels, Rows
+from squint.views.recipes import ViewsConfig
 from squint.views.two_views import EvaluationView
 
 _LUMA = (0.299, 0.587, 0.114)
+_CUT, _BEFORE_CUT = 224, 256
+"""Side of a file of ImageNet-C, and shorter side of the image it was cut from, in pixels."""
 
 
 class Piece(NamedTuple):
@@ -61,8 +67,15 @@ def read(bench: Bench, folder: Path) -> Iterator[Piece]:
     """Clean images of the test part, then those of a folder, a few hundred at a time.
 
     Raises:
-        DataError: the folder is of neither layout, or of other classes.
+        DataError: the folder is of neither layout, or of other classes or labels, or the source
+            has no train and test splits.
     """
+    if tested_split(bench.images) is None:
+        raise DataError(
+            f"{bench.images.name} has no train and test splits, so the probe would be fitted on a "
+            "random part of it, and the corrupted images are of all. Give the data set with both "
+            "splits with --data, or leave --robustness.data out: test images are corrupted here."
+        )
     limit = bench.options.robustness.images or None
     for _, pixels, labels in labelled_squares(bench.parts.test, bench.views, limit=limit):
         yield Piece(CLEAN, 0, pixels, labels)
@@ -123,9 +136,65 @@ def _check_labels(bench: Bench, folder: Path, labels: np.ndarray) -> None:
             f"{bench.classes}: the probe must know the classes, in the same order. Give the clean "
             "images of the same data set with --data."
         )
+    test = bench.parts.test.labels
+    if test is None or not all(np.array_equal(part, test) for part in np.split(labels, 5)):
+        raise DataError(
+            f"{folder / 'labels.npy'} has {len(labels) // 5} labels for each of 5 severities, and "
+            f"{bench.parts.test.name} has {len(bench.parts.test)} images: they must be the same "
+            "images with the same labels, in one order. Give the clean images in the order of the "
+            "data set with --data, for CIFAR-10-C torchvision:CIFAR10."
+        )
 
 
 def _from_folders(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piece]:
+    for name, place in _places(folder):
+        for severity in range(1, 6):
+            images = open_source(place / str(severity), channels=bench.images.channels)
+            numbers = classes_of(images, bench.images.classes)
+            views = uncut(bench.views) if _is_cut(images) else bench.views
+            for _, pixels, labels in labelled_squares(images, views, limit=limit):
+                yield Piece(name, severity, pixels, numbers[labels])
+
+
+def said(bench: Bench, folder: Path) -> str:
+    """The folder in words, and what of its images is shown."""
+    if (folder / "labels.npy").exists():
+        return str(folder)
+    _, place = _places(folder)[0]
+    if not _is_cut(open_source(place / "1", channels=bench.images.channels)):
+        return str(folder)
+    return (
+        f"{folder}, files of {_CUT} px that were cut from {_BEFORE_CUT} px, of which the central "
+        f"{100 * uncut(bench.views).evaluation.crop:.4g} % are shown"
+    )
+
+
+def uncut(views: ViewsConfig) -> ViewsConfig:
+    """Views that show of a file of ImageNet-C what `views` show of the image it was cut from.
+
+    All of the file where they would show more than it has.
+    """
+    crop = min(1.0, views.evaluation.crop * _BEFORE_CUT / _CUT)
+    return replace(views, evaluation=replace(views.evaluation, crop=crop))
+
+
+def _is_cut(images: Images) -> bool:
+    """Whether the first image that can be read has the size of ImageNet-C's."""
+    for row in range(len(images)):
+        try:
+            picture = images.picture(row)
+        except Unreadable:
+            continue
+        return picture.height == picture.width == _CUT
+    return False
+
+
+def _places(folder: Path) -> list[tuple[str, Path]]:
+    """The corruptions of a folder, and where their severities are.
+
+    Raises:
+        DataError: there are none.
+    """
     places = [(name, place) for name in NAMES if (place := _place(folder, name)) is not None]
     if not places:
         raise DataError(
@@ -133,12 +202,7 @@ def _from_folders(bench: Bench, folder: Path, limit: int | None) -> Iterator[Pie
             "CIFAR-10-C) or NAME/SEVERITY/CLASS/*.JPEG (as in ImageNet-C), NAME one of "
             f"{', '.join(NAMES)}. Point to the folder that holds them."
         )
-    for name, place in places:
-        for severity in range(1, 6):
-            images = open_source(place / str(severity), channels=bench.images.channels)
-            numbers = classes_of(images, bench.images.classes)
-            for _, pixels, labels in labelled_squares(images, bench.views, limit=limit):
-                yield Piece(name, severity, pixels, numbers[labels])
+    return places
 
 
 def _place(folder: Path, name: str) -> Path | None:
