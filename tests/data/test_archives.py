@@ -283,6 +283,18 @@ def test_shards_are_one_source_with_labels_from_cls_members(tmp_path: Path) -> N
     assert len(open_source(f"{tmp_path}/in-{{000..001}}.tar")) == 4
 
 
+def test_masks_beside_the_image_of_a_sample_are_no_images(tmp_path: Path) -> None:
+    names = ["v1.0/0.depth.png", "v1.0/0.png", "v1.0/0.seg.png", "v1.0/1.b.png", "v1.0/1.a.png"]
+    members = pictures(*names)
+    without = open_source(write_tar(tmp_path / "without.tar", members))
+    assert without.paths == tuple(sorted(names))
+    members |= {"v1.0/0.cls": b"0", "v1.0/1.cls": b"1"}
+    images = open_source(write_tar(tmp_path / "set.tar", members))
+    assert images.paths == ("v1.0/0.png", "v1.0/1.a.png")
+    assert images.labels is not None and images.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(images.read(0), pixels(1))
+
+
 def test_missing_shards_and_odd_ranges_are_named(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", pictures("a.png"))
     assert f"2 of 3 shards of {tmp_path}" in message(f"{tmp_path}/{{0..2}}.tar")

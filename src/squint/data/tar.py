@@ -5,7 +5,8 @@ compressed archive is decompressed once into the cache directory, as one tar fil
 Member names are labels on bytes and never used as paths. A hard link is another name of the member
 it links to; symbolic links, devices and sparse members are ignored. A member `KEY.cls` holds the
 class of the image `KEY.*` (WebDataset); if every image has one, they are the labels, else class
-folders are.
+folders are. In an archive with such members one image of each key counts, that with the fewest
+dots, then the first by name: `KEY.jpg`, not the mask `KEY.seg.png` beside it.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from squint.errors import DataError
 
 _STREAM_VERSION = 1
 """Of how archives are decompressed."""
-_INDEX_VERSION = 3
+_INDEX_VERSION = 4
 _LONGEST_CLASS = 1024
 """Bytes."""
 _GZIP = b"\x1f\x8b"
@@ -184,7 +185,7 @@ def _scan(plain: Path, path: Path) -> _Index:
     except tarfile.TarError as error:
         raise _damaged(path, str(error)) from error
     found = set(filter(is_image, places))
-    names = sorted(found)
+    names = sorted(_one_per_key(found) if classes else found)
     return _Index(
         names=names,
         offsets=[places[name][0] for name in names],
@@ -192,6 +193,14 @@ def _scan(plain: Path, path: Path) -> _Index:
         classes=[classes.get(_key(name)) for name in names],
         others=[name for name in places if name not in found][:1000],
     )
+
+
+def _one_per_key(names: Iterable[str]) -> Iterable[str]:
+    """Of each sample its image, not the masks and depth maps beside it."""
+    chosen: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (name.count("."), name)):
+        chosen.setdefault(_key(name), name)
+    return chosen.values()
 
 
 def _place(member: tarfile.TarInfo, places: Mapping[str, _Place]) -> _Place | None:
