@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -135,6 +136,37 @@ def test_all_answers_are_taken_at_once(tmp_path: Path) -> None:
     crew.close()
 
 
+def squared(task: int) -> int:
+    return task**2
+
+
+def killed(task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_tasks_do_not_wait_for_answers_to_be_taken() -> None:
+    crew = Crew(squared, 1)
+    giving = threading.Thread(target=lambda: [crew.give(k) for k in range(20_000)], daemon=True)
+    giving.start()
+    giving.join(60)
+    assert not giving.is_alive(), "20,000 tasks and nobody takes an answer"
+    found: list[int] = []
+    while len(found) < 20_000:
+        found += [answer.value for answer in crew.answers(patient=True)]
+    assert found == [k**2 for k in range(20_000)]
+    crew.close()
+
+
+def test_a_task_for_dead_workers_ends_with_the_plain_error_too() -> None:
+    crew = Crew(killed, 1)
+    crew.give(0)
+    _wait_until(lambda: not workers_alive())
+    crew.give(1)
+    with pytest.raises(RunError, match=r"worker was killed by SIGKILL"):
+        crew.answers(patient=True)
+    crew.close()
+
+
 def test_a_killed_worker_ends_the_run_with_a_plain_error(images: Images) -> None:
     batches = loader(images).batches()
     os.kill(process_of(next(batches)), signal.SIGKILL)
@@ -188,8 +220,32 @@ def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
         workers = [int(pid) for pid in main.stdout.readline().split()]
         main.kill()
     assert len(workers) == 2
+    _wait_until(lambda: not any(map(_lives, workers)))
+
+
+def test_workers_end_whose_answers_nobody_takes() -> None:
+    code = """
+        import multiprocessing, time
+        from squint.data.crew import Crew
+        crew = Crew(bytes, 2)
+        for _ in range(2):
+            crew.give(1 << 20)  # more than a line holds
+        time.sleep(1)
+        print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+        time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout is not None
+        workers = [int(pid) for pid in main.stdout.readline().split()]
+        main.kill()
+    assert len(workers) == 2
+    _wait_until(lambda: not any(map(_lives, workers)))
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while any(map(_lives, workers)):
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -10,7 +10,8 @@ import pickle
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,6 +21,10 @@ from typing import Any, NamedTuple
 import torch
 
 from squint.errors import RunError
+
+MOST_HANDED_OUT = 256
+"""Tasks that workers may have before them. More would fill the line to them, and waiting there for
+workers that wait for their answers to be taken would never end."""
 
 
 class Answer(NamedTuple):
@@ -52,6 +57,8 @@ class Crew:
         context = multiprocessing.get_context()
         to_do, self._tasks = context.Pipe(duplex=False)
         self._turn = context.Lock()  # kept: what is not forked finds it by its name
+        self._waiting: deque[Any] = deque()
+        self._handed_out = 0
         self._workers: dict[Connection, BaseProcess] = {}
         # Runs when the crew is dropped, and at exit before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._workers, self._tasks), exitpriority=10)
@@ -59,10 +66,10 @@ class Crew:
             with _no_interrupts(), to_do:
                 for number in range(count):
                     answers, own = context.Pipe(duplex=False)
-                    lines = (to_do, self._turn, self._tasks, own)
+                    foreign = (self._tasks, *self._workers, answers)
                     worker = context.Process(
                         target=_serve,
-                        args=(work, *lines),
+                        args=(work, to_do, self._turn, own, foreign),
                         name=f"loader worker {number}",
                         daemon=True,
                     )
@@ -74,8 +81,15 @@ class Crew:
             raise
 
     def give(self, task: Any) -> None:
-        """Put a task at the end of the queue. Waits if some thousands are there already."""
-        self._tasks.send(task)
+        """Put a task at the end of the queue."""
+        self._waiting.append(task)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        with contextlib.suppress(ConnectionError):  # all are dead: `answers` says so
+            while self._waiting and self._handed_out < MOST_HANDED_OUT:
+                self._tasks.send(self._waiting.popleft())
+                self._handed_out += 1
 
     def answers(self, *, patient: bool) -> list[Answer]:
         """All that has come from the workers; if patient, at least one answer is waited for.
@@ -88,6 +102,7 @@ class Crew:
         # a line that is ready has one answer or more: they are taken one by one
         while lines := wait(list(self._workers), None if patient and not found else 0):
             found += [self._received(line) for line in lines]  # pyright: ignore[reportArgumentType]
+            self._hand_out()
         return found
 
     def _received(self, line: Connection) -> Answer:
@@ -95,16 +110,22 @@ class Crew:
             answer = line.recv()
         except (EOFError, ConnectionError):
             raise _dead(self._workers[line]) from None
+        self._handed_out -= 1
         if answer.error is not None:
             raise answer.error
         return answer
 
 
 def _serve(
-    work: Callable[[Any], Any], to_do: Connection, turn: Lock, tasks: Connection, own: Connection
+    work: Callable[[Any], Any],
+    to_do: Connection,
+    turn: Lock,
+    own: Connection,
+    foreign: Sequence[Connection],
 ) -> None:
     """A worker's life."""
-    tasks.close()  # once the main process has let go of this end too, no task can come
+    for line in foreign:  # once the main process has let go of these ends too, the lines are dead
+        line.close()
     torch.set_num_threads(1)  # as many workers as cores; and a forked thread pool hangs
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
