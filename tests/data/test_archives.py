@@ -76,6 +76,32 @@ def test_archives_are_read_like_the_folder_they_hold(
     np.testing.assert_array_equal(again.read(2), pixels(2))
 
 
+@pytest.mark.parametrize("kind", ["folder", ".tar", ".zip"])
+def test_many_files_passed_over_are_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    quiet = {"0.txt": b"x", "0.json": b"{}", ".DS_Store": b"x", "._0.png": b"x", ".git/a": b"x"}
+    beside = {f"cat/{k}.HEIC": b"x" for k in range(1200)} | {"film.mp4": b"x"}
+
+    def opened(name: str, members: Mapping[str, bytes]) -> Images:
+        root = tmp_path / name
+        if kind == "folder":
+            for each, data in members.items():
+                (root / each).parent.mkdir(parents=True, exist_ok=True)
+                (root / each).write_bytes(data)
+            return open_source(root)
+        return open_source((write_tar if kind == ".tar" else write_zip)(root, members))
+
+    few = pictures(*(f"{k}.png" for k in range(100))) | quiet | {"LICENSE": b"x"}
+    assert opened(f"few{kind}", few).passed_over == {"no ending": 1}
+    assert not caplog.records
+    for _ in range(2):
+        images = opened(f"many{kind}", pictures("cat/0.png", "dog/0.png") | quiet | beside)
+        assert images.select([0]).passed_over == {".heic": 1200, ".mp4": 1}
+    assert len(caplog.records) == 1
+    assert "2 images, and 1,201 files" in caplog.text and "1,200 .heic, 1 .mp4" in caplog.text
+
+
 @kinds
 def test_hostile_names_are_only_names(
     tmp_path: Path, cache: Path, ending: str, write: Writer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squint.data.decode import Unreadable
-from squint.data.images import Images, Store
+from squint.data.images import Images, Store, endings, passing_over
 from squint.data.layout import is_image, laid_out, nothing_found
 from squint.errors import DataError
 
@@ -75,7 +75,8 @@ def open_directory(root: Path, name: str, channels: int) -> Images:
     if not images:
         raise nothing_found(name, others)
     names = tuple(sorted(images))
-    return laid_out(name, names, Files(root.absolute(), names), channels)
+    found = laid_out(name, names, Files(root.absolute(), names), channels)
+    return passing_over(found, endings(others))
 
 
 def _search(

@@ -1,9 +1,13 @@
 """What every source becomes: images in a fixed order, with what is known about each."""
 
 import abc
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -13,6 +17,13 @@ from squint.errors import DataError
 
 UNKNOWN = -1
 """In `targets` and `groups`: no label, in no split."""
+
+_TEXTS = frozenset(".cls .csv .db .html .ini .json .jsonl .md .tsv .txt .xml .yaml .yml".split())
+"""Lower-case endings of what lies beside images and nobody takes for one."""
+_FEW = 0.01
+"""Share of the images; so many files passed over are not worth a word."""
+
+_log = logging.getLogger(__name__)
 
 
 class Store(abc.ABC):
@@ -67,6 +78,8 @@ class Images:
     """Names `split` accepts; () if the source has none."""
     groups: np.ndarray | None = None
     """(len,) int64: index into `splits` per image, -1 for none; None without splits."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many files of each ending the source has that count as no images, as `endings` does."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -153,3 +166,34 @@ class Images:
         digest = hashlib.sha256(known)
         digest.update(np.ascontiguousarray(self.rows, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+
+def endings(names: Iterable[str]) -> Counter[str]:
+    """How many files there are of each lower-case ending; hidden files and texts are left out."""
+    found: Counter[str] = Counter()
+    for name in map(PurePosixPath, names):
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+        if not hidden and (ending := name.suffix.lower()) not in _TEXTS:
+            found[ascii(ending)[1:-1] or "no ending"] += 1  # a name may hold anything
+    return found
+
+
+def passing_over(images: Images, others: Mapping[str, int]) -> Images:
+    """The images with the `endings` of the files beside them; many of those are worth a word."""
+    if sum(others.values()) > _FEW * len(images):
+        known = Counter(others).most_common(5)
+        shown = ", ".join(f"{count:,} {ending}" for ending, count in known)
+        _say_passed_over(images.name, len(images), sum(others.values()), shown)
+    return replace(images, passed_over=dict(others))
+
+
+@functools.cache  # once for each source
+def _say_passed_over(name: str, images: int, others: int, shown: str) -> None:
+    _log.warning(
+        "%s has %s images, and %s files in formats that are not read are passed over: %s. "
+        "Convert those that are to count to JPEG or PNG.",
+        name,
+        f"{images:,}",
+        f"{others:,}",
+        shown,
+    )

@@ -16,6 +16,7 @@ import json
 import shutil
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +25,13 @@ import numpy as np
 
 from squint.data.cachedir import alone, cache_directory, file_identity, written_whole
 from squint.data.decode import Unreadable
-from squint.data.images import Images, Store
+from squint.data.images import Images, Store, endings, passing_over
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
 from squint.errors import DataError
 
 _STREAM_VERSION = 1
 """Of how archives are decompressed."""
-_INDEX_VERSION = 4
+_INDEX_VERSION = 5
 _LONGEST_CLASS = 1024
 """Bytes."""
 _GZIP = b"\x1f\x8b"
@@ -81,6 +82,9 @@ class _Index:
     sizes: list[int]
     classes: list[str | None]
     others: list[str]
+    """Names of other members, a thousand at most."""
+    passed_over: dict[str, int]
+    """`endings` of all of them."""
 
 
 def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
@@ -102,7 +106,8 @@ def open_tar(archives: Sequence[Path], name: str, channels: int) -> Images:
         sizes=np.array([each for index in indexes for each in index.sizes], dtype=np.int64),
         identity="\n".join(identities),
     )
-    images = laid_out(name, names, store, channels)
+    passed_over = sum((Counter(index.passed_over) for index in indexes), Counter[str]())
+    images = passing_over(laid_out(name, names, store, channels), passed_over)
     if len(archives) > 1:
         shown = [f"{archives[k].name}/{each}" for k, each in zip(store.which, names, strict=True)]
         images = replace(images, paths=tuple(printable(each) for each in shown))
@@ -185,13 +190,15 @@ def _scan(plain: Path, path: Path) -> _Index:
     except tarfile.TarError as error:
         raise _damaged(path, str(error)) from error
     found = set(filter(is_image, places))
+    others = [name for name in places if name not in found]
     names = sorted(_one_per_key(found) if classes else found)
     return _Index(
         names=names,
         offsets=[places[name][0] for name in names],
         sizes=[places[name][1] for name in names],
         classes=[classes.get(_key(name)) for name in names],
-        others=[name for name in places if name not in found][:1000],
+        others=others[:1000],
+        passed_over=endings(others),
     )
 
 

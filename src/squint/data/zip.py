@@ -10,7 +10,7 @@ import numpy as np
 
 from squint.data.cachedir import file_identity
 from squint.data.decode import Unreadable
-from squint.data.images import Images, Store
+from squint.data.images import Images, Store, endings, passing_over
 from squint.data.layout import is_image, laid_out, nothing_found
 from squint.errors import DataError
 
@@ -94,8 +94,9 @@ def open_zip(path: Path, name: str, channels: int) -> Images:
     # Some Windows programs write backslashes between folders.
     named = {member.filename.replace("\\", "/"): member for member in members}
     found = {each: named[each] for each in sorted(named) if is_image(each)}
+    others = [each for each in named if each not in found and not each.endswith("/")]
     if not found:
-        raise nothing_found(name, [each for each in named if not each.endswith("/")])
+        raise nothing_found(name, others)
     rows = found.values()
     store = ZipMembers(
         archive=path.absolute(),
@@ -106,7 +107,7 @@ def open_zip(path: Path, name: str, channels: int) -> Images:
         methods=np.array([_method(member) for member in rows], dtype=np.int64),
         identity=file_identity(path),
     )
-    return laid_out(name, list(found), store, channels)
+    return passing_over(laid_out(name, list(found), store, channels), endings(others))
 
 
 def _method(member: zipfile.ZipInfo) -> int:
