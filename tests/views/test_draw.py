@@ -194,6 +194,20 @@ def test_boxes_lie_inside_the_image(
     assert (box.top + box.height <= height).all() and (box.left + box.width <= width).all()
 
 
+@pytest.mark.parametrize("law", ["log_uniform", "byol"])
+@pytest.mark.parametrize("ratio", [(30.0, 40.0), (0.02, 0.03), (3 / 4, 4 / 3)])
+@pytest.mark.parametrize("area", [(0.08, 1.0), (1e-6, 1e-5)])
+def test_boxes_have_a_pixel(
+    law: Any, ratio: tuple[float, float], area: tuple[float, float]
+) -> None:
+    crop = Crop(area=area, ratio=ratio, ratio_law=law)
+    box = draw_box(crop, torch.arange(64), **PLACE, height=8, width=8)
+    assert (box.height >= 1).all() and (box.width >= 1).all()
+    assert (box.top + box.height <= 8).all() and (box.left + box.width <= 8).all()
+    if area[1] < 1:
+        assert (box.height * box.width == 1).all()
+
+
 def test_boxes_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
     image = torch.empty(3, 300, 400)

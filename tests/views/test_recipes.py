@@ -1,6 +1,7 @@
 """View recipes: the published numbers, and what is refused."""
 
 import ast
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,13 +123,19 @@ def test_pairs_of_other_libraries_for_cifar() -> None:
         (lambda: Crop(area=(0.01, 0.05), ratio_law="uniform"), r"no crop would fit"),
         (lambda: Crop(ratio=(0.0, 1.0)), r"^ratio=0.0..1.0"),
         (lambda: Jitter(probability=1.5), r"^probability=1.5"),
-        (lambda: Jitter(contrast=-0.1), r"^contrast=-0.1 is negative"),
+        (lambda: Crop(area=(0.0, 0.0)), r"^area=\(0.0, 0.0\) has no pixels"),
+        (lambda: Jitter(contrast=-0.1), r"^contrast=-0.1 is outside 0 to 100"),
+        (lambda: Jitter(brightness=math.nan), r"^brightness=nan is outside"),
+        (lambda: Jitter(saturation=math.inf), r"^saturation=inf is outside"),
         (lambda: Jitter(hue=0.6), r"^hue=0.6 is outside"),
         (lambda: Blur(sigma=(0.0, 2.0)), r"^sigma=0.0..2.0"),
         (lambda: View(flip=-1.0), r"^flip=-1.0 must be a probability"),
         (lambda: EvalView(crop=0.0), r"views.evaluation.crop=0.0"),
         (lambda: ViewsConfig(size=4), r"views.size=4"),
         (lambda: ViewsConfig(mean=(0.5,)), r"views.mean=\(0.5,\)"),
+        (lambda: ViewsConfig(mean=(), std=()), r"views.mean=\(\)"),
+        (lambda: ViewsConfig(mean=(math.inf,), std=(1.0,)), r"views.mean=\(inf,\)"),
+        (lambda: ViewsConfig(std=(math.nan,) * 3), r"and views.std=\(nan, nan, nan\)"),
     ],
 )
 def test_settings_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:

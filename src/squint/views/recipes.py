@@ -18,6 +18,9 @@ TENSORFLOW_LEAST_AREA = 0.1
 """SimCLR's code asks TensorFlow's box sampler to cover this share of a box that is the whole image
 (data_util.py, min_object_covered): it refuses smaller crops although its area starts at 0.08."""
 
+STRONGEST_JITTER = 100.0
+"""Far beyond any recipe; without a limit float32 would overflow."""
+
 
 def _check_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
@@ -42,7 +45,7 @@ class Crop:
     """Random resized crop."""
 
     area: tuple[float, float] = (0.08, 1.0)
-    """Share of the image's area, drawn uniformly."""
+    """Share of the image's area, drawn uniformly; a side has one pixel at least."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width over height."""
     ratio_law: Literal["log_uniform", "uniform", "byol"] = "log_uniform"
@@ -54,6 +57,11 @@ class Crop:
     def __post_init__(self) -> None:
         _check_range("area", self.area, 0.0, 1.0)
         _check_range("ratio", self.ratio, 1e-2, 1e2)
+        if self.area[1] == 0:
+            raise RecipeError(
+                f"area={self.area} has no pixels: it is the least and the largest share of the "
+                "image that a crop takes. Let it end above 0; 1 is usual."
+            )
         if self.ratio_law == "uniform" and self.area[1] < TENSORFLOW_LEAST_AREA:
             raise RecipeError(
                 f"area={self.area} ends below {TENSORFLOW_LEAST_AREA}, the least area "
@@ -79,10 +87,10 @@ class Jitter:
     def __post_init__(self) -> None:
         _check_probability("probability", self.probability)
         for name in ("brightness", "contrast", "saturation"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) <= STRONGEST_JITTER:
                 raise RecipeError(
-                    f"{name}={getattr(self, name)} is negative: it is the half-width "
-                    "of the range around 1 (0 around 0 for added brightness). Give a number >= 0."
+                    f"{name}={getattr(self, name)} is outside 0 to {STRONGEST_JITTER:g}: it is "
+                    "half the width of the range around 1 (0 for added brightness). 0.4 is usual."
                 )
         if not 0 <= self.hue <= 0.5:
             raise RecipeError(
@@ -170,10 +178,11 @@ class ViewsConfig:
 
     def __post_init__(self) -> None:
         _check_size("views.size", self.size)
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+        finite = all(abs(number) < float("inf") for number in (*self.mean, *self.std))
+        if not (finite and len(self.mean) == len(self.std) > 0 and min(self.std) > 0):
             raise RecipeError(
-                f"views.mean={self.mean} and views.std={self.std} do not fit: both need one number "
-                "per channel, and every std must be above 0."
+                f"views.mean={self.mean} and views.std={self.std} do not fit: both need one finite "
+                "number per channel, and every std must be above 0."
             )
 
 
