@@ -99,7 +99,7 @@ def test_many_files_passed_over_are_told_of_once(
         images = opened(f"many{kind}", pictures("cat/0.png", "dog/0.png") | quiet | beside)
         assert images.select([0]).passed_over == {".heic": 1200, ".mp4": 1}
     assert len(caplog.records) == 1
-    assert "2 images, and 1,201 files" in caplog.text and "1,200 .heic, 1 .mp4" in caplog.text
+    assert "is read: 1,200 .heic, 1 .mp4; images found: 2." in caplog.text
 
 
 @kinds

@@ -22,6 +22,7 @@ _TEXTS = frozenset(".cls .csv .db .html .ini .json .jsonl .md .tsv .txt .xml .ya
 """Lower-case endings of what lies beside images and nobody takes for one."""
 _FEW = 0.01
 """Share of the images; so many files passed over are not worth a word."""
+_NAMED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -181,19 +182,18 @@ def endings(names: Iterable[str]) -> Counter[str]:
 def passing_over(images: Images, others: Mapping[str, int]) -> Images:
     """The images with the `endings` of the files beside them; many of those are worth a word."""
     if sum(others.values()) > _FEW * len(images):
-        known = Counter(others).most_common(5)
-        shown = ", ".join(f"{count:,} {ending}" for ending, count in known)
-        _say_passed_over(images.name, len(images), sum(others.values()), shown)
+        kinds = [f"{count:,} {ending}" for ending, count in Counter(others).most_common()]
+        more = ", …" if len(kinds) > _NAMED else ""
+        _say_passed_over(images.name, ", ".join(kinds[:_NAMED]) + more, f"{len(images):,}")
     return replace(images, passed_over=dict(others))
 
 
 @functools.cache  # once for each source
-def _say_passed_over(name: str, images: int, others: int, shown: str) -> None:
+def _say_passed_over(name: str, kinds: str, images: str) -> None:
     _log.warning(
-        "%s has %s images, and %s files in formats that are not read are passed over: %s. "
-        "Convert those that are to count to JPEG or PNG.",
+        "%s: passed over, because they are in no format that is read: %s; images found: %s. "
+        "Convert what is to count to JPEG or PNG.",
         name,
-        f"{images:,}",
-        f"{others:,}",
-        shown,
+        kinds,
+        images,
     )
