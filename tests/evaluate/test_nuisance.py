@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
 import squint
-from squint.data import Images, open_source
+from squint.data import Images, open_source, order
 from squint.errors import DataError
 from squint.evaluate import nuisance
 from squint.evaluate.attributes import Attribute, attributes_of
+from squint.evaluate.bench import Bench
 from squint.evaluate.knn import neighbors
 from squint.evaluate.nuisance import Split
 from squint.evaluate.options import NuisanceOptions, Options
 from squint.evaluate.protocols import evaluate
+from squint.evaluate.subject import open_subject
 from squint.runs import Run
 from train import small
 
@@ -46,7 +49,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
 def test_ridge_is_that_of_scikit_learn(strength: float) -> None:
     x, y = RNG.normal(size=(120, 6)), RNG.normal(size=(120, 2))
-    x[:100] = (x[:100] - x[:100].mean(axis=0)) / x[:100].std(axis=0)  # as the protocol does
+    x[:, 0] += 3  # standardised over all images, an attribute known of some is not centred
     parts = split(x, y, 100)
     (ours,) = nuisance._ridge(parts, (strength,))
     theirs = Ridge(alpha=strength * 100).fit(parts.x, parts.y).predict(parts.x_test)
@@ -79,11 +82,14 @@ def test_turns_have_no_seam() -> None:
     assert circle > 0.999 > 0.8 > straight
 
 
-def columns(values: np.ndarray, kind: str, train: int) -> tuple[Attribute, Attribute]:
-    first, second = (
-        Attribute(name="a", kind=kind, values=part) for part in (values[:train], values[train:])
-    )
-    return first, second
+def test_categories_that_can_not_be_held_out_are_named() -> None:
+    theirs = Attribute(name="lens", kind="category", values=np.arange(12) % 2.0)
+    rare = np.r_[np.zeros(12), 1, 2, 3, 4, 5.0]
+    for values, count in ((np.arange(20.0), 0), (rare, 1)):
+        ours = Attribute(name="lens", kind="category", values=values)
+        with pytest.raises(DataError, match=rf"lens has {count} categories .* Merge rare ones"):
+            nuisance._check_known(ours, theirs)
+    nuisance._check_known(replace(ours, values=np.r_[rare, 1]), theirs)
 
 
 def test_neighbours_vote_and_average_with_their_weights() -> None:
@@ -92,20 +98,31 @@ def test_neighbours_vote_and_average_with_their_weights() -> None:
     )
     near = neighbors(features[100:], features[:100], k=7)
     numbers, classes = RNG.normal(size=130), RNG.integers(0, 3, 130).astype(float)
-    numbers[3] = classes[5] = np.nan
     guess, votes = [], []
     for cosines, rows in zip(*near, strict=True):
         w = np.exp(cosines.numpy().astype(float) / nuisance.TEMPERATURE)
         number, label = numbers[rows], classes[rows]
-        seen = ~np.isnan(number)
-        guess.append((w[seen] * number[seen]).sum() / w[seen].sum())
+        guess.append((w * number).sum() / w.sum())
         votes.append(max(range(3), key=lambda c: w[label == c].sum()))
     unexplained = 1 - r2_score(numbers[100:], guess)  # R^2 itself may be near 0
-    found = nuisance.knn_readable(*near, *columns(numbers, "number", 100))
+    y, y_test = numbers[:100, None], numbers[100:, None]
+    found = nuisance.knn_readable(*near, y, y_test, categories=False)
     assert 1 - found == pytest.approx(unexplained)
     expected = balanced_accuracy_score(classes[100:], votes, adjusted=True)
-    found = nuisance.knn_readable(*near, *columns(classes, "category", 100))
+    found = nuisance.knn_readable(*near, classes[:100], classes[100:], categories=True)
     assert found == pytest.approx(expected)
+
+
+def test_a_few_known_images_choose_a_strength() -> None:
+    """What is linear is read, also where no held-out number differs from another."""
+    for known in range(10, 15):
+        x = RNG.normal(size=(known + 200, 3))
+        read = nuisance.linear_readable(split(x, x[:, :1], known), categories=False)
+        assert read > 0.999, "the weakest penalty, not the strongest"
+    x = RNG.normal(size=(60, 3))
+    x[order(0, 0, 30)[:5]] = [-9, 0, 0]  # held out, and all below
+    y = np.maximum(x[:, :1], 0)
+    assert nuisance.linear_readable(split(x, y, 30), categories=False) > 0
 
 
 # --- attributes --------------------------------------------------------------------------------
@@ -197,8 +214,28 @@ def test_the_protocol_writes_every_attribute_and_a_figure(run: Run, tmp_path: Pa
     assert results["nuisance_readable"]["value"] == pytest.approx(mean)
     assert "a.csv" in results["nuisance_readable"]["protocol"]
     json.dumps(results, allow_nan=False)
+    assert "5 images" in results["nuisance_readable"]["protocol"]
     for name in ("nuisance.png", "nuisance-dark.png"):
         assert (run.path / "figures" / name).stat().st_size > 10_000
     options = Options(nuisance=NuisanceOptions(attributes=path, content=("colour",)))
     with pytest.raises(DataError, match="names 'colour'"):
         evaluate(run, protocols=("nuisance",), options=options)
+
+
+def test_neighbours_are_those_of_which_the_attribute_is_known(run: Run, tmp_path: Path) -> None:
+    """Where few are known, every test image of which it is known is counted nevertheless."""
+    images = open_source(run.source)
+    bench = Bench(open_subject(run), images, torch.device("cpu"), Options())
+    train, test = bench.seen("trained")
+    values = {name: float(k) for k, name in enumerate(train.images.paths[:12])}
+    values |= {name: float(k % 5) for k, name in enumerate(test.images.paths)}
+    rows: list[list[object]] = [["path", "size"]]
+    rows += [[name, number] for name, number in values.items()]
+    path = write(tmp_path / "few.csv", rows)
+    options = Options(nuisance=NuisanceOptions(attributes=path))
+    few = Bench(bench.subject, images, bench.device, options)
+    near = neighbors(test.features, train.features[:12], k=12)
+    y = np.arange(12.0)[:, None]
+    y_test = np.arange(len(test.features))[:, None] % 5.0
+    expected = nuisance.knn_readable(*near, y, y_test, categories=False)
+    assert nuisance._readable(few, "trained")["size"]["knn"] == pytest.approx(expected)

@@ -3,7 +3,7 @@
 How readable an attribute is, on one scale: 0 is what one knows without the features (the mean, or
 guessing), 1 is all. Numbers have R^2 on test images, turns that of their cosine and sine together;
 categories have balanced accuracy less chance, (b - 1/K) / (1 - 1/K). It can be below 0. Two
-readers: a linear probe, and the k nearest neighbours among training images.
+readers: a linear probe, and the k nearest neighbours among training images of which it is known.
 """
 
 import warnings
@@ -29,7 +29,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """l2 strengths of linear probes, per training image, of which one is chosen on a tenth of train."""
 NEIGHBORS, TEMPERATURE = 20, 0.1
 
-_HELD_OUT = 0.1
+_HELD_OUT, _LEAST_HELD_OUT = 0.1, 5
 _LEAST = 10
 """Images of either part that must be known for an attribute to be measured."""
 _ITERATIONS = 200
@@ -63,8 +63,9 @@ def measured(bench: Bench) -> dict[str, Any]:
         "encoder features, evaluation view; readable: R^2 on test images of numbers and of cosine "
         "and sine of turns, balanced accuracy less chance, (b - 1/K)/(1 - 1/K), of categories; "
         "linear: features standardised by train, ridge or balanced logistic regression, l2 "
-        f"strength of {{{', '.join(f'{s:g}' for s in STRENGTHS)}}} chosen on 10 % of train, seed "
-        f"0; knn: cosine, k={NEIGHBORS}, weights exp(cosine / {TEMPERATURE:g}); attributes {where}"
+        f"strength of {{{', '.join(f'{s:g}' for s in STRENGTHS)}}} chosen on 10 % of train, at "
+        f"least {_LEAST_HELD_OUT} images, seed 0; knn: cosine, k={NEIGHBORS} of the images of "
+        f"train of which it is known, weights exp(cosine / {TEMPERATURE:g}); attributes {where}"
     )
     entries: dict[str, Any] = {}
     for title, names in (("content_readable", content), ("nuisance_readable", nuisance)):
@@ -126,7 +127,7 @@ def _readable(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
     if labels[0] is not None and labels[1] is not None:
         columns.insert(0, (labels[0], labels[1]))
     _check_content(bench.options.nuisance.content, [column.name for column, _ in columns])
-    near = neighbors(test.features, train.features, k=min(NEIGHBORS, len(train.features)))
+    near: dict[bytes, tuple[Tensor, Tensor]] = {}
     mean, scale = standardisation(train.features, torch.float64)
     x, x_test = (((part.features - mean) * scale).numpy() for part in (train, test))
     found: dict[str, dict[str, float]] = {}
@@ -136,9 +137,14 @@ def _readable(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
         split = Split(
             x[known], _target(ours)[known], x_test[known_test], _target(theirs)[known_test]
         )
+        which_known = known.tobytes() + known_test.tobytes()
+        if which_known not in near:
+            bank, asked = train.features[known], test.features[known_test]
+            near[which_known] = neighbors(asked, bank, k=min(NEIGHBORS, len(bank)))
+        categories = ours.kind == "category"
         found[ours.name] = {
-            "linear": linear_readable(split, categories=ours.kind == "category"),
-            "knn": knn_readable(*near, ours, theirs),
+            "linear": linear_readable(split, categories=categories),
+            "knn": knn_readable(*near[which_known], split.y, split.y_test, categories=categories),
         }
     return found
 
@@ -154,35 +160,36 @@ def linear_readable(split: Split, *, categories: bool) -> float:
         fitted, held = stratified_split(split.y, share=_HELD_OUT, seed=0)
     else:
         shuffled = order(0, 0, len(split.y))
-        cut = max(1, round(_HELD_OUT * len(split.y)))
+        cut = max(_LEAST_HELD_OUT, round(_HELD_OUT * len(split.y)))
         fitted, held = shuffled[cut:], shuffled[:cut]
-    probe, score = (_logistic, balanced) if categories else (_ridge, r2)
+    probe, choice, score = (
+        (_logistic, balanced, balanced) if categories else (_ridge, _nearness, r2)
+    )
     inner = Split(split.x[fitted], split.y[fitted], split.x[held], split.y[held])
-    scores = [score(inner.y_test, guess) for guess in probe(inner, STRENGTHS[::-1])]
+    scores = [choice(inner.y_test, guess) for guess in probe(inner, STRENGTHS[::-1])]
     best = STRENGTHS[::-1][int(np.argmax(scores))]  # of equals the strongest
     return score(split.y_test, probe(split, (best,))[0])
 
 
-def knn_readable(cosines: Tensor, rows: Tensor, ours: Attribute, theirs: Attribute) -> float:
+def knn_readable(
+    cosines: Tensor, rows: Tensor, y: np.ndarray, y_test: np.ndarray, *, categories: bool
+) -> float:
     """Readability on the test rows by the weighted mean, or vote, of nearest training images.
 
     Args:
         cosines: (n, k) of test images to their nearest training images.
-        rows: (n, k) which these are.
-        ours: of the training images; neighbours of which it is unknown don't count.
-        theirs: of the test images.
+        rows: (n, k) which of the training images these are.
+        y: targets of the training images (m, t), or numbers of their categories (m,).
+        y_test: of the test images, (n, t) or (n,).
+        categories: which of the two.
     """
-    known = ours.known[rows.numpy()]  # (n, k)
-    weights = np.exp((cosines.numpy() - 1) / TEMPERATURE) * known
-    asked = theirs.known & (known.any(axis=1))
+    weights = np.exp((cosines.numpy() - 1) / TEMPERATURE)
     weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30)
-    target = np.nan_to_num(_target(ours))
-    if ours.kind == "category":
-        one_hot = np.eye(int(target.max()) + 1)[target.astype(np.int64)]
+    if categories:
+        one_hot = np.eye(int(y.max()) + 1)[y.astype(np.int64)]
         votes = np.einsum("nk,nkc->nc", weights, one_hot[rows.numpy()])
-        return balanced(theirs.values[asked], votes.argmax(axis=1)[asked])
-    guess = np.einsum("nk,nkt->nt", weights, target[rows.numpy()])
-    return r2(theirs.target()[asked], guess[asked])
+        return balanced(y_test, votes.argmax(axis=1))
+    return r2(y_test, np.einsum("nk,nkt->nt", weights, y[rows.numpy()]))
 
 
 def r2(truth: np.ndarray, guess: np.ndarray) -> float:
@@ -191,8 +198,13 @@ def r2(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(1 - rest / np.square(truth - truth.mean(axis=0)).sum())
 
 
+def _nearness(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Orders guesses as `r2` does, also where the truth does not vary."""
+    return -float(np.square(truth - guess).sum())
+
+
 def balanced(truth: np.ndarray, guess: np.ndarray) -> float:
-    """Mean over categories of the share found, as a share of the way from chance to 1."""
+    """Mean over categories, two at least, of the share found: share of the way from chance to 1."""
     categories = np.unique(truth)
     shares = [float((guess[truth == category] == category).mean()) for category in categories]
     chance = 1 / len(categories)
@@ -201,12 +213,13 @@ def balanced(truth: np.ndarray, guess: np.ndarray) -> float:
 
 def _ridge(split: Split, strengths: tuple[float, ...]) -> list[np.ndarray]:
     """Predictions for the test rows, for each strength; the intercept is free."""
-    centre = split.y.mean(axis=0)
-    values, basis = np.linalg.eigh(split.x.T @ split.x / len(split.x))
-    product = basis.T @ (split.x - split.x.mean(axis=0)).T @ (split.y - centre) / len(split.x)
-    x = split.x_test - split.x.mean(axis=0)
+    mean, centre = split.x.mean(axis=0), split.y.mean(axis=0)
+    x = split.x - mean
+    values, basis = np.linalg.eigh(x.T @ x / len(x))
+    product = basis.T @ x.T @ (split.y - centre) / len(x)
     return [
-        x @ (basis @ (product / (np.maximum(values, 0) + strength)[:, None])) + centre
+        (split.x_test - mean) @ (basis @ (product / (np.maximum(values, 0) + strength)[:, None]))
+        + centre
         for strength in strengths
     ]
 
@@ -236,6 +249,13 @@ def _check_known(ours: Attribute, theirs: Attribute) -> None:
                 f"{len(np.unique(values))} values there; at least {_LEAST} images and 2 values are "
                 "needed to tell how readable it is. Leave the column out."
             )
+    several = np.unique(ours.values[ours.known], return_counts=True)[1] > 1
+    if ours.kind == "category" and several.sum() < 2:
+        raise DataError(
+            f"The attribute {ours.name} has {several.sum()} categories of at least 2 training "
+            "images; 2 are needed to choose a probe that tells them apart. Merge rare ones, or "
+            "leave the column out."
+        )
     if ours.kind == "category" and set(np.unique(theirs.values[theirs.known])) - set(ours.values):
         raise DataError(
             f"The attribute {ours.name} has categories among test images that no training image "
