@@ -141,9 +141,12 @@ def _loaded(name: str, split: str, root: Path) -> Any:
     make = functools.partial(getattr(datasets, name), root, **KNOWN[name].splits[split])
     absent = (RuntimeError, OSError)
     # While another rank downloads, what is there may be half of it.
-    if not lock_of(root / name).exists():
+    lock = lock_of(root / name)
+    if not lock.exists():
         with contextlib.suppress(*absent):
-            return make(download=False)
+            found = make(download=False)
+            if not lock.exists():
+                return found
     try:
         with alone(root / name):
             with contextlib.suppress(*absent):
