@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import toys
 from squint import presets
 from squint.compression import CEB
 from squint.data import open_source
@@ -112,6 +113,22 @@ def test_a_method_is_measured_through_its_own_channel() -> None:
     assert (own.kappa_e, own.kappa_b) == (77.0, 5.0)
     convention = compression.channel_of(known_method(None))
     assert (convention.kappa_e, convention.kappa_b) == (compression.KAPPA_E, 5.0)
+
+
+@pytest.mark.parametrize("backward_view", ["same", "other"])
+@pytest.mark.parametrize("bottleneck", [None, CEB(beta=1.0, kappa_e=64.0, kappa_b=4.0)])
+def test_y_is_the_other_view_whatever_byol_is_charged_for(
+    bottleneck: CEB | None, backward_view: str
+) -> None:
+    method = toys.make("byol", bottleneck, backward_view=backward_view).eval()
+    views = toys.views()
+    (q1, q2, _, _, b1, b2), coder = method.embed(views), compression.coder_of(method)
+    for (h, y), expected in zip(coder.pairs(views), ((q1, b2), (q2, b1)), strict=True):
+        assert torch.equal(h, expected[0]) and torch.equal(y, expected[1])
+    charged = [(q1, b1), (q2, b2)] if backward_view == "same" else [(q1, b2), (q2, b1)]
+    if bottleneck is not None:  # training logs and charges what it did
+        rates = [bottleneck.closed_form_rate(h, y).mean() for h, y in charged]
+        assert torch.equal(method(views).logs["rate_nats"], torch.stack(rates).mean())
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

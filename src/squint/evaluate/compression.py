@@ -3,7 +3,8 @@
 Every code is measured as if sent through a channel, e(z|x) = vMF(h, kappa_e), and read by a
 backward encoder, b(z|y) = vMF(y, kappa_b). Here the channel is a method's own: what a compressed
 method was trained with; for a plain one kappa_e is stated and kappa_b is 1 / temperature, so that
-both stand on one axis. `fitted` has a channel for encoders without a method.
+both stand on one axis. y is always the other view, also where training charged for b of the same
+one (C-BYOL): the bounds hold for any b. `fitted` has a channel for encoders without a method.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -177,8 +178,8 @@ def method_of(bench: Bench, protocol: str) -> Method:
 
 
 def coder_of(method: Method) -> Coder:
-    """A method's codes and its channel."""
-    return Coder(lambda views: method.pairs(method.embed(views)), channel_of(method), method)
+    """A method's codes, each with y of the other view, and its channel."""
+    return Coder(lambda views: method.pairs_across(method.embed(views)), channel_of(method), method)
 
 
 def channel_of(method: Method) -> CEB:
@@ -231,4 +232,5 @@ def said(channel: CEB) -> str:
     if channel.kappa_e_range != "off":
         low, high = channel.kappa_e_range
         kappa_e = f"kappa_e of each image, learned from {low:g} to {high:g}"
-    return f"e(z|x) = vMF({kappa_e}), b(z|y) = vMF(kappa_b = {channel.kappa_b:g})"
+    law = f"vMF(kappa_b = {channel.kappa_b:g})"
+    return f"e(z|x) = vMF({kappa_e}), b(z|y) = {law}, y the other view, whatever training charged"

@@ -72,6 +72,13 @@ class Method(nn.Module, abc.ABC):
     def pairs(self, codes: Sequence[Codes]) -> list[Pair]:
         """Where the bottleneck sits: (h, y) for each direction of the objective."""
 
+    def pairs_across(self, codes: Sequence[Codes]) -> list[Pair]:
+        """(h, y) with y of the other view than h, which I(X;Z|Y) and I(Y;Z) are about.
+
+        What evaluation measures; those of `pairs`, unless a method charges something else.
+        """
+        return self.pairs(codes)
+
     def after_step(self, step: Step, progress: float) -> None:
         """The lower half of the box; runs once the optimizer has moved.
 

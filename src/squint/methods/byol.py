@@ -70,6 +70,11 @@ class BYOL(Method):
         q1, q2, _, _, b1, b2 = codes
         return [(q1, b1), (q2, b2)] if self.backward_view == "same" else [(q1, b2), (q2, b1)]
 
+    def pairs_across(self, codes: Sequence[Codes]) -> list[Pair]:
+        """Each prediction, and b of the other view: a bound whatever view b was trained with."""
+        q1, q2, _, _, b1, b2 = codes
+        return [(q1, b2), (q2, b1)]
+
     def compare(self, codes: Sequence[Codes], progress: float = 1.0) -> Step:
         """kappa_d/2 |prediction - target|^2 + beta * rate, sum of directions, mean over images."""
         _, _, k1, k2, _, _ = codes
