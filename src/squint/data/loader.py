@@ -101,7 +101,7 @@ class PackedLoader:
 class FileLoader:
     """Batches of images that are decoded and transformed by worker processes.
 
-    An image that can't be read is replaced by the next readable one in the source's order, so that
+    An image that can't be read is replaced by another one, chosen by (epoch, image), so that
     batches do not depend on who met it; it is recorded in `quarantine`, whose limit applies.
 
     Attributes:
