@@ -12,6 +12,7 @@ from torch import Tensor
 from squint.compression import information
 from squint.compression.backward import BackwardEncoder, fit_backward
 from squint.ops import vmf
+from squint.ops.contrast import info_cap_nats
 
 
 def units(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -112,7 +113,7 @@ def test_information_about_opposite_poles_in_many_dimensions(dim: int, kappa: fl
     told = integrate.quad(lambda w: law(w) * math.log(2 / (1 + math.exp(-2 * kappa * w))), -1, 1)[0]
     values = information.contrast_info(z, candidates, own, kappa)
     assert within(values, told / total)
-    assert values.mean() < information.cap(2)
+    assert values.mean() < info_cap_nats(2)
 
 
 def test_the_bound_rises_with_the_bank_and_stays_below_the_truth() -> None:
@@ -130,11 +131,11 @@ def test_the_bound_rises_with_the_bank_and_stays_below_the_truth() -> None:
         values = torch.cat(
             [information.contrast_info(a, b, rows - rows[0], kappa) for a, b, rows in blocks]
         )
-        assert values.max() <= information.cap(k) + 1e-9
+        assert values.max() <= info_cap_nats(k) + 1e-9
         means.append(values.mean().item())
     assert means == sorted(means)
     assert means[-1] == pytest.approx(truth, abs=0.05)
-    assert means[0] < information.cap(4) < truth
+    assert means[0] < info_cap_nats(4) < truth
 
 
 def test_candidates_that_equal_each_other_tell_nothing() -> None:
@@ -166,10 +167,11 @@ def test_the_fit_finds_a_rotation_and_its_concentration() -> None:
     assert fit.kappa_b == pytest.approx(information.concentration(resultant, dim), rel=0.05)
 
 
-def test_the_fitted_concentration_has_the_lowest_rate() -> None:
+def test_the_fitted_concentration_has_the_lowest_rate_on_held_out_pairs() -> None:
     y, kappa_e = units(2_000, 5).float(), 50.0
     h = vmf.sample(y, 8.0, generator=torch.Generator().manual_seed(0))
     fit = fit_backward(y, h, kappa_e=kappa_e)
+    y, h = y[fit.held], h[fit.held]
     direction = fit.encoder(y)
 
     def mean_rate(kappa_b: float) -> float:
@@ -206,3 +208,20 @@ def test_the_fit_leaves_generators_alone_and_starts_as_the_identity() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     again = fit_backward(y, units(50, 4, seed=1).float(), kappa_e=10.0, epochs=2)
     assert first.kappa_b == again.kappa_b
+
+
+def test_no_view_of_a_held_out_image_is_fitted() -> None:
+    """With as many numbers as pairs the head knows fitted images by heart, and no others."""
+    n, dim = 100, 100
+    first, second = units(n, dim).float(), units(n, dim, seed=1).float()  # unrelated
+    y, h, images = torch.cat([second, first]), torch.cat([first, second]), torch.arange(n).repeat(2)
+    fit = fit_backward(y, h, kappa_e=1000.0, images=images, epochs=5)
+    assert len(fit.held) == 20 and torch.equal(fit.held[:10] + n, fit.held[10:])
+    others = torch.ones(2 * n, dtype=torch.bool).index_fill(0, fit.held, False)
+    cosines = (fit.encoder(y) * h).sum(dim=1)
+    assert fit.cosine == pytest.approx(cosines[fit.held].mean().item(), abs=1e-6)
+    assert fit.cosine < 0.1 < 0.3 < cosines[others].mean()
+    expected = float(vmf.mean_resultant(1000.0, dim)) * fit.cosine
+    assert fit.kappa_b == pytest.approx(information.concentration(expected, dim))
+    one = fit_backward(y[:1], h[:1], kappa_e=1000.0, epochs=1)
+    assert one.held.tolist() == [0]

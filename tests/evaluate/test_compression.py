@@ -13,9 +13,11 @@ from scipy import integrate
 import squint
 from squint import presets
 from squint.data import open_source
-from squint.evaluate import compression, redraw
+from squint.evaluate import compression, fitted, redraw
+from squint.evaluate.bench import Bench
 from squint.evaluate.options import FittedOptions, Options
 from squint.evaluate.protocols import evaluate
+from squint.evaluate.subject import open_subject
 from squint.ops import vmf
 from squint.runs import Run
 from squint.views.recipes import Blur, Jitter, View, ViewsConfig, byol_224
@@ -114,9 +116,9 @@ def test_protocols_agree_with_the_formulas(run: Run) -> None:
     row = quantities["rate_nats"]
     assert row["held_out_bits"] == pytest.approx(row["held_out"] / 0.6931471805599453)
     assert row["train"] != row["held_out"]
-    fitted = results["fitted_rate_nats"]
-    assert "stated" in fitted["protocol"] and "maximum likelihood" in fitted["protocol"]
-    assert fitted["value"] != fitted["random"]
+    after = results["fitted_rate_nats"]
+    assert "stated" in after["protocol"] and "maximum likelihood" in after["protocol"]
+    assert after["value"] != after["random"]
     assert results["fitted_info_nats"]["value"] < results["fitted_info_cap_nats"]["value"]
     costs = results["augmentation_nats"]["table"]
     assert costs["everything"]["code"] == results["augmentation_nats"]["value"] > 0
@@ -126,6 +128,14 @@ def test_protocols_agree_with_the_formulas(run: Run) -> None:
     )
     names = ("augmentations.png", "augmentations-dark.png")
     assert all((run.path / "figures" / name).stat().st_size > 10_000 for name in names)
+
+
+def test_an_image_is_held_out_of_the_fit_with_both_views(run: Run) -> None:
+    bench = Bench(open_subject(run), open_source(run.source), CPU, Options())
+    held = fitted.feature_fit(bench, "trained").held
+    images = len(fitted.feature_pairs(bench, "trained")["train"][0][0])
+    count = round(0.1 * images)
+    assert len(held) == 2 * count and torch.equal(held[:count] + images, held[count:])
 
 
 def test_every_quantity_of_a_mixture_of_two_poles_is_the_known_one() -> None:

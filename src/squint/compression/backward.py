@@ -5,14 +5,15 @@ best one is found for it afterwards: b(z|y) = vMF(n(head(y)), kappa_b) with the 
 maximum likelihood under e(z|x) = vMF(h, kappa_e). With kappa_e given, the expected log-likelihood
 depends on the head through the mean cosine c of h and n(head(y)) alone: the head maximises c, and
 then kappa_b solves A(kappa_b) = A(kappa_e) c. Of all functions of y the direction of E[h|y] has the
-largest c, so that least squares is where the fit begins.
+largest c, so that least squares is where the fit begins. c is that of images held out of the fit:
+on the fitted ones the head knows more of h than y does.
 """
 
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from squint.compression import information
@@ -67,11 +68,13 @@ class Fit(NamedTuple):
 
     encoder: BackwardEncoder
     kappa_b: float
-    """Concentration of maximum likelihood on the pairs of the fit."""
+    """Concentration of maximum likelihood on the held-out pairs."""
     cosine: float
-    """Mean cosine of h and the encoder's direction on the pairs of the fit."""
+    """Mean cosine of h and the encoder's direction on the held-out pairs."""
     epoch: int
     """Passes after which held-out pairs were predicted best; 0 is where the fit began."""
+    held: Int[Tensor, " k"]
+    """Rows of the held-out pairs."""
 
 
 def fit_backward(
@@ -79,27 +82,29 @@ def fit_backward(
     h: Float[Tensor, "n d"],
     *,
     kappa_e: float,
+    images: Int[Tensor, " n"] | None = None,
     kind: HeadKind = "linear",
     epochs: int = EPOCHS,
     seed: int = 0,
 ) -> Fit:
     """The backward encoder that predicts h best from y, and its concentration.
 
-    From the identity or least squares, by Adam on the mean cosine; a tenth of the pairs says where
-    to begin and when to stop. torch's own generators are left alone.
+    From the identity or least squares, by Adam on the mean cosine; the pairs of a tenth of the
+    images say where to begin and when to stop, and give the concentration. torch's own generators
+    are left alone.
 
     Args:
         y: unit directions of the other view.
         h: unit directions to be predicted; the means of e(z|x).
         kappa_e: concentration of e(z|x).
+        images: number of the image each pair is of, from 0 on; each of its own unless given.
         kind: of the head.
         epochs: passes over the pairs.
-        seed: of order, held-out pairs and first weights.
+        seed: of order, held-out images and first weights.
     """
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(y), generator=generator).to(y.device)
-    held = shuffled[: max(1, round(_HELD_OUT * len(y)))]
-    fitted = shuffled[len(held) :] if len(y) > 1 else shuffled
+    held, fitted = _divided(torch.arange(len(y)) if images is None else images.cpu(), generator)
+    held, fitted = held.to(y.device), fitted.to(y.device)
     state = torch.get_rng_state()
     encoder = BackwardEncoder(y.shape[1], kind, generator=generator).to(y.device, y.dtype)
     torch.set_rng_state(state)  # layers draw from it although their weights are replaced
@@ -116,10 +121,18 @@ def fit_backward(
         if (cosine := _cosine(encoder, y[held], h[held])) > best_cosine:
             best, best_cosine, best_epoch = _weights(encoder), cosine, epoch
     encoder.load_state_dict(best)
-    cosine = _cosine(encoder, y[fitted], h[fitted])
-    resultant = float(vmf.mean_resultant(kappa_e, y.shape[1])) * cosine
+    resultant = float(vmf.mean_resultant(kappa_e, y.shape[1])) * best_cosine
     kappa_b = information.concentration(resultant, y.shape[1])
-    return Fit(encoder.eval().requires_grad_(False), kappa_b, cosine, best_epoch)
+    return Fit(encoder.eval().requires_grad_(False), kappa_b, best_cosine, best_epoch, held)
+
+
+def _divided(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of a tenth of the images, and of the others; twice the same rows of a single image."""
+    count = int(images.max()) + 1
+    shuffled = torch.randperm(count, generator=generator)
+    is_held = torch.isin(images, shuffled[: max(1, round(_HELD_OUT * count))])
+    held = is_held.nonzero()[:, 0]
+    return held, held if is_held.all() else (~is_held).nonzero()[:, 0]
 
 
 @torch.no_grad()

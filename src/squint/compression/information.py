@@ -4,7 +4,7 @@ A code z is drawn from e(z|x) = vMF(h, kappa_e); the backward encoder b(z|y) = v
 seen the other view only (Fischer 2020; Lee et al. 2021). Of what z says about its view x,
 
     I(X;Z|Y) <= E[log e(z|x) - log b(z|y)]             the rate: `rate`, or `sampled_rate` at one z
-    I(Y;Z)   >= E[log b(z|y) - log mean_k b(z|y_k)]    `contrast_info`, at most log k (`cap`)
+    I(Y;Z)   >= E[log b(z|y) - log mean_k b(z|y_k)]    `contrast_info`, at most log k
 
 and the rate is the difference of two entropies, `entropy` of e and `cross_entropy` of b. Rows are
 unit vectors; concentrations are one number, or one per row.
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from squint.ops import vmf
+from squint.ops import contrast, vmf
 from squint.ops.precision import at_least_float32
 
 Concentration = float | Float[Tensor, ""] | Float[Tensor, " n"]
@@ -71,9 +71,9 @@ def contrast_info(
 
     log p(z|own) - log mean_k p(z|candidate k) with p = vMF(candidate, kappa) (van den Oord et al.
     2018, with the normaliser's constant cancelled). Its mean is a lower bound of I(Y;Z) when
-    candidates are drawn as y is, and never above `cap`. It is exact when the candidates are all
-    there are, equally likely, and p is the law of z given y. With the directions h as candidates
-    and kappa_e it bounds I(X;Z) instead.
+    candidates are drawn as y is, and never above `contrast.info_cap_nats`. It is exact when the
+    candidates are all there are, equally likely, and p is the law of z given y. With the directions
+    h as candidates and kappa_e it bounds I(X;Z) instead.
 
     Args:
         z: codes.
@@ -87,13 +87,8 @@ def contrast_info(
         part = z[start : start + _ROWS].to(candidates.dtype)
         logits = kappa * (part @ candidates.T)  # (_ROWS, k)
         right = logits.gather(1, own[start : start + _ROWS, None]).squeeze(1)
-        values.append(right - logits.logsumexp(dim=1) + cap(len(candidates)))
+        values.append(right - logits.logsumexp(dim=1) + contrast.info_cap_nats(len(candidates)))
     return torch.cat(values)
-
-
-def cap(candidates: int) -> float:
-    """The most that k candidates can show, log k in nats."""
-    return math.log(candidates)
 
 
 def concentration(resultant: float, dim: int) -> float:

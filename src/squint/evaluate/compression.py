@@ -21,7 +21,7 @@ from squint.evaluate.bench import Bench
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import view_pairs
 from squint.methods import Method
-from squint.ops import vmf
+from squint.ops import contrast, vmf
 from squint.shapes import Image
 
 KAPPA_E = 1024.0
@@ -120,7 +120,7 @@ def summary(
     noise = table["sampled_rate_nats"] - table["rate_nats"]
     return Compression(
         **{name: values.mean().item() for name, values in table.items()},
-        info_cap_nats=information.cap(len(pairs[0][0])),
+        info_cap_nats=contrast.info_cap_nats(len(pairs[0][0])),
         sampled_error_nats=noise.std().item() / len(noise) ** 0.5,
     )
 

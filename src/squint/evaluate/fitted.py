@@ -1,7 +1,8 @@
 """Rate and information of any encoder, through a channel fitted after the fact.
 
 e(z|x) = vMF(u, kappa_e) around the direction u of the features, kappa_e stated; b(z|y) has a head
-and a kappa_b of maximum likelihood on training images. It needs no training with a bottleneck, and
+and a kappa_b of maximum likelihood on training images, the latter on those the head has not seen.
+It needs no training with a bottleneck, and
 no heads of a method: compressed, plain and foreign encoders stand on one axis.
 """
 
@@ -45,10 +46,11 @@ def measured(bench: Bench) -> dict[str, Any]:
         "encoder features of two training views, less their mean over training images, as "
         f"directions; e(z|x) = vMF(kappa_e = {options.kappa_e:g}), stated; b(z|y) fitted after the "
         f"fact: {options.head} head and kappa_b = {fit.kappa_b:.3g} by maximum likelihood on up to "
-        f"{FIT_IMAGES} training images, of which a tenth stops the fit; measured on {held_out} "
+        f"{FIT_IMAGES} training images, of which a tenth, held out with both views, stops the fit "
+        f"and gives kappa_b; measured on {held_out} "
         "held-out images, evaluation mode, seed 0; rate in closed form, information by contrast "
-        f"with all images measured, critic exp({critic:.3g} cosine) of the best bound on training "
-        f"images, at most {parts['trained']['held_out'].info_cap_nats:.2f} nats"
+        f"with all images measured, critic exp({critic:.3g} cosine) of the best bound on that "
+        f"tenth, at most {parts['trained']['held_out'].info_cap_nats:.2f} nats"
     )
     entries = {
         f"fitted_{name}": bench.entry(
@@ -73,7 +75,7 @@ def _fitted_parts(bench: Bench, which: Which) -> dict[str, Compression]:
 
 
 def _critic(bench: Bench, which: Which) -> float:
-    """Of the fractions of kappa_b the one with the highest bound on training images.
+    """Of the fractions of kappa_b the one with the highest bound on images held out of the fit.
 
     One kappa for all directions of the sphere is too narrow a law for features of few dimensions:
     as a density it is the best there is, as a critic it is overconfident.
@@ -83,7 +85,8 @@ def _critic(bench: Bench, which: Which) -> float:
         fit = feature_fit(bench, which)
         channel = channel_of_fit(fit, bench.options.fitted.kappa_e)
         h, y = directed(feature_pairs(bench, which)["train"], fit)[0]
-        h, y = h[:IMAGES], y[:IMAGES]
+        held = fit.held[fit.held < len(h)]  # in the first direction, as all are in the second
+        h, y = h[held], y[held]
         fractions = [channel.kappa_b * 2.0**-halvings for halvings in range(-1, 10)]
         found = {
             kappa: per_image(h, y, channel, critic=kappa)["info_nats"].mean().item()
@@ -119,7 +122,8 @@ def feature_fit(bench: Bench, which: Which) -> Fit:
     def made() -> Fit:
         pairs = feature_pairs(bench, which)["train"]
         h, y = (torch.cat(column) for column in zip(*pairs, strict=True))
-        return fit_backward(y, h, kappa_e=options.kappa_e, kind=options.head)
+        images = torch.cat([torch.arange(len(direction)) for direction, _ in pairs])
+        return fit_backward(y, h, kappa_e=options.kappa_e, images=images, kind=options.head)
 
     return bench.once(("fit", which), made)
 
