@@ -8,7 +8,13 @@ from torch import nn
 
 from squint.errors import RecipeError, RunError
 from squint.nn import encoders, mlp
-from squint.nn.norm import GroupBatchNorm, SyncBatchNorm, group_batch_norm, sync_batch_norm
+from squint.nn.norm import (
+    GroupBatchNorm,
+    SyncBatchNorm,
+    group_batch_norm,
+    refuse_other_batch_norms,
+    sync_batch_norm,
+)
 from squint.ops import gather
 
 
@@ -81,12 +87,33 @@ def test_conversion_keeps_names_tensors_and_modes():
     assert isinstance(sync_batch_norm(nn.BatchNorm1d(2)), SyncBatchNorm)
 
 
-def test_other_batch_norms_are_refused():
-    class NormAct(nn.BatchNorm2d):
-        pass
+def with_activation(base):
+    class NormAct(base):
+        def forward(self, input):
+            return super().forward(input).relu()
 
+    return nn.Sequential(nn.BatchNorm2d(3), NormAct(3))
+
+
+@pytest.mark.parametrize("base", [nn.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm])
+@pytest.mark.parametrize("join", [sync_batch_norm, lambda model: group_batch_norm(model, 2)])
+def test_other_batch_norms_are_refused_before_anything_is_replaced(base, join):
+    model = with_activation(base)
+    before = list(model)
     with pytest.raises(RecipeError, match="NormAct can't be computed over other images"):
-        sync_batch_norm(nn.Sequential(NormAct(3)))
+        join(model)
+    assert list(model) == before
+
+
+def test_batch_norms_that_only_normalise_are_not_refused():
+    known = [nn.BatchNorm1d(3), nn.BatchNorm2d(3), nn.SyncBatchNorm(3), SyncBatchNorm(3)]
+    refuse_other_batch_norms(nn.Sequential(*known, GroupBatchNorm(3), nn.LayerNorm(3)))
+
+
+def test_a_network_that_fuses_norm_and_activation_is_refused():
+    network = encoders.build("timm/efficientnet_b0")
+    with pytest.raises(RecipeError, match=r"BatchNormAct2d can't be computed.*one rank"):
+        refuse_other_batch_norms(network)
 
 
 # --- groups ------------------------------------------------------------------------------------

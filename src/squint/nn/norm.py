@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import (
 from squint.errors import RecipeError, RunError
 from squint.ops import gather
 
-_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_PLAIN = frozenset({nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d})
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -143,6 +143,7 @@ def sync_batch_norm(model: nn.Module) -> nn.Module:
     Raises:
         RecipeError: a BatchNorm of another library does more than normalise.
     """
+    refuse_other_batch_norms(model)
     return _replace(model, SyncBatchNorm)
 
 
@@ -161,11 +162,28 @@ def group_batch_norm(model: nn.Module, groups: int) -> nn.Module:
             f"method.norm_groups={groups} has no effect on a network without batch norm. Give "
             "--method.norm-groups 1."
         )
+    refuse_other_batch_norms(model)
     replaced = _replace(model, GroupBatchNorm)
     for module in replaced.modules():
         if isinstance(module, GroupBatchNorm):
             module.groups = groups
     return replaced
+
+
+def refuse_other_batch_norms(model: nn.Module) -> None:
+    """Refuse a BatchNorm that a replacement would take something from, such as its activation.
+
+    Raises:
+        RecipeError: a BatchNorm of another library does more than normalise.
+    """
+    known = _PLAIN | {SyncBatchNorm, nn.SyncBatchNorm}  # a subclass of these may do more
+    for norm in model.modules():
+        if isinstance(norm, _BatchNorm) and type(norm) not in known:
+            raise RecipeError(
+                f"{type(norm).__name__} can't be computed over other images than a rank's own: it "
+                "is no plain BatchNorm. Train on one rank with --method.norm-groups 1 (if it is "
+                "MoCo), or choose an encoder with plain BatchNorm (resnet*) or LayerNorm."
+            )
 
 
 def _replace(model: nn.Module, kind: type[SyncBatchNorm] | type[GroupBatchNorm]) -> nn.Module:
@@ -177,12 +195,6 @@ def _replace(model: nn.Module, kind: type[SyncBatchNorm] | type[GroupBatchNorm])
 
 
 def _replacement(norm: _BatchNorm, kind: type[SyncBatchNorm] | type[GroupBatchNorm]) -> nn.Module:
-    if type(norm) not in _PLAIN:
-        raise RecipeError(
-            f"{type(norm).__name__} can't be computed over other images than a rank's own: it is "
-            "no plain BatchNorm. Train on one rank with --method.norm-groups 1 (if it is MoCo), "
-            "or choose an encoder with plain BatchNorm (resnet*) or LayerNorm."
-        )
     other = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias"):
         other.register_parameter(name, getattr(norm, name))

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from squint.configs import TrainConfig
 from squint.device import Precision, choose_device, choose_precision
 from squint.errors import RecipeError
-from squint.nn.norm import sync_batch_norm
+from squint.nn.norm import refuse_other_batch_norms, sync_batch_norm
 from squint.ops import gather
 from squint.train import memory
 
@@ -60,8 +60,13 @@ class Runtime:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def place(self, method: nn.Module) -> nn.Module:
-        """The method on the device in this layout; batch norm is global over ranks."""
+        """The method on the device in this layout; batch norm is global over ranks.
+
+        Raises:
+            RecipeError: there are several ranks, and a BatchNorm does more than normalise.
+        """
         if self.world_size > 1 and self.device.type == "cuda":
+            refuse_other_batch_norms(method)
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         elif self.world_size > 1:
             method = sync_batch_norm(method)
