@@ -19,7 +19,7 @@ def environment() -> dict[str, Any]:
         "directory": str(Path.cwd()),
         "versions": {"python": platform.python_version(), "squint": __version__}
         | {name: metadata.version(name) for name in packages},
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parent),
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
@@ -28,10 +28,20 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
-    """The commit this package was run from, or "" for an installed one."""
+def commit_of(package: Path) -> str:
+    """The commit a package is run from, or "" for one that no repository tracks.
+
+    An installed one may lie inside another project's repository, whose commit is not its own.
+    """
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says of a folder; fails where git does."""
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
