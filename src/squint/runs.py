@@ -16,16 +16,22 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from squint import __version__, codec, earlier
 from squint.errors import CheckpointError, RecipeError, RunError
 from squint.recipe import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows: without locks
+    fcntl = None
 
 FORMAT = 1
 """Version of recipe.json and of the checkpoint; a reader refuses a later one."""
@@ -44,6 +50,18 @@ _OURS = (
     "quarantine.txt",
     "report.html",
 )
+
+_TRAINED = (
+    "environment.json",
+    "metrics.jsonl",
+    "encoder.safetensors",
+    "encoder.json",
+    "quarantine.txt",
+)
+"""Of these, what training writes; an evaluation may be writing the others at the same time."""
+
+_PATIENCE_SECONDS = 10.0
+"""For a killed run's loader workers, which hold its lock until they notice."""
 
 
 @dataclass(frozen=True)
@@ -228,8 +246,9 @@ def create(
     check_out(out, overwrite=overwrite)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            _delete_run(out)
+        if overwrite and (out / "recipe.json").exists():
+            with alone(Run(out)):
+                _delete_run(out)
     except OSError as error:
         raise RunError(
             f"--out {out} can't be created: {error.strerror or error}. Give another place, or make "
@@ -245,6 +264,56 @@ def create(
     write_json(out / "recipe.json", tree)  # first: a full disk leaves an empty folder, or a run
     (out / "checkpoints").mkdir(exist_ok=True)
     return Run(out)
+
+
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Nobody else trains this run meanwhile; what killed processes left half written is removed.
+
+    The lock is one on recipe.json, which goes with the process; where the platform or the file
+    system knows none, nobody is kept out.
+
+    Raises:
+        RunError: another process is training it.
+    """
+    with (run.path / "recipe.json").open("rb") as file:
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while not _locked(file):
+            if time.monotonic() > end:
+                raise RunError(
+                    f"{run.path} is being trained by another process. Wait for it, or stop it "
+                    "first; `squint resume` then goes on from its checkpoint."
+                )
+            time.sleep(0.1)
+        _sweep(run)
+        try:
+            yield
+        finally:  # closing is not enough while a forked worker has the file open, too
+            if fcntl is not None:
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Whether the file is ours now, or can't be anyone's."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sweep(run: Run) -> None:
+    """Remove temporary files of `replacing` that training did not live to rename or remove."""
+    for folder, names in ((run.path, _TRAINED), (run.checkpoint.parent, ("*.pt",))):
+        for name in names:
+            for left in folder.glob(f".{name}.*"):
+                with suppress(OSError):
+                    left.unlink()
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -10,14 +10,18 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 import squint
+from squint import runs
 from squint.errors import CheckpointError, RunError
 from squint.runs import Run
-from squint.train import loop
+from squint.train import log, loop
 from squint.train.signals import Interrupted
 from train import small
 
@@ -214,6 +218,94 @@ def test_memory_that_ran_out_is_said_in_a_sentence(
     with pytest.raises(
         RunError, match=r"does not hold a step with 16 images at once.*--train\.micro-batch"
     ):
+        squint.pretrain(
+            small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+        )
+
+
+def test_a_signal_in_the_last_step_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep would begin its next run."""
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 6, signal.SIGINT)
+        with pytest.raises(Interrupted, match=r"after the last step: .* is finished"):
+            squint.pretrain(
+                small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+            )
+    assert Run(tmp_path / "run").state()["position"]["step"] == 6
+
+
+def test_steps_before_a_stop_are_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.recipe(train__log_every_steps=4)
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 3, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    run = squint.resume(tmp_path / "run", quiet=True)
+    assert [step for step, _ in small.curve(run)] == [3, 4, 6]
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = small.source(tmp_path)
+    run = squint.pretrain(data, recipe=small.recipe(), out=tmp_path / "run", quiet=True)
+    monkeypatch.setattr(runs, "_PATIENCE_SECONDS", 0.2)
+    with runs.alone(run):
+        for again in (
+            lambda: squint.resume(run, quiet=True),
+            lambda: squint.pretrain(
+                data, recipe=small.recipe(), out=run.path, overwrite=True, quiet=True
+            ),
+        ):
+            with pytest.raises(RunError, match="is being trained by another process"):
+                again()
+    assert run.checkpoint.exists()
+    squint.resume(run, quiet=True)
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    run = squint.pretrain(
+        small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+    )
+    ours = [run.checkpoint.with_name(".last.pt.abcd1234"), run.path / ".encoder.safetensors.a1b2c3"]
+    others = [run.path / ".evaluation.json.a1b2c3", run.path / "notes.txt"]
+    for path in (*ours, *others):
+        path.write_text("half")
+    squint.resume(run, quiet=True)
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
+def test_a_log_that_can_not_be_written_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = log.Log.__init__
+
+    def onto_a_full_disk(self: log.Log, *arguments: Any, **settings: Any) -> None:
+        begin(self, *arguments, **settings)
+        self._file.close()
+        self._file = Path("/dev/full").open("a")
+
+    monkeypatch.setattr(log.Log, "__init__", onto_a_full_disk)
+    with pytest.raises(RunError, match=r"metrics.jsonl could not be written.*squint resume"):
+        squint.pretrain(
+            small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
+        )
+
+
+def test_an_encoder_that_can_not_be_written_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(RunError, match=r"encoder.safetensors could not be written.*No space"):
         squint.pretrain(
             small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
         )

@@ -146,3 +146,15 @@ def test_an_epoch_cosine_starts_at_the_peak_when_warm_up_ends():
     factors = [lr_factor(recipe, plan, step) for step in (349, 350, 356, 357, 1399)]
     assert factors[:3] == [349 / 350, 1.0, 1.0]
     assert factors[3:] == [pytest.approx(cosine(1 / 150)), pytest.approx(cosine(149 / 150))]
+
+
+@pytest.mark.parametrize("epochs", [1.0, 2.0, 3.0, 5.0])
+def test_a_rate_falls_in_the_middle_of_an_epoch_too(epochs):
+    recipe = presets.recipe("moco-v1@imagenet-200ep")
+    milestones = (round(0.6 * epochs, 6), round(0.8 * epochs, 6))
+    recipe = recipe.override({"train.epochs": epochs, "optim.decay_epochs": milestones})
+    plan = Plan(steps_per_epoch=10, total_steps=int(10 * epochs), warmup_steps=0, lr=1.0)
+    factors = [lr_factor(recipe, plan, step) for step in range(plan.total_steps)]
+    changes = [i for i in range(1, len(factors)) if factors[i] != factors[i - 1]]
+    assert changes == [round(6 * epochs), round(8 * epochs)]
+    assert factors[-1] == pytest.approx(0.01)

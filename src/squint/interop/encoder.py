@@ -73,7 +73,10 @@ def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
         name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()
     }
     with runs.replacing(folder / "encoder.safetensors") as temporary:
-        safetensors.torch.save_file(state, temporary)
+        try:
+            safetensors.torch.save_file(state, temporary)
+        except SafetensorError as error:  # its own name for a full disk
+            raise OSError(str(error)) from error
     runs.write_json(folder / "encoder.json", _card(encoder, recipe))
 
 

@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and the terminal."""
 
 import abc
+import contextlib
 import json
 import sys
 import time
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from squint import runs
+from squint.errors import RunError
 from squint.runs import Run
 from squint.train.runtime import Runtime
 
@@ -156,12 +158,22 @@ class Log:
         self._waits: deque[float] = deque(maxlen=OFTEN)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add one record; it has a `step`."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in record.items():
-            if name not in ("step", "epoch"):
-                self._board.add_scalar(name, value, record["step"])
+        """Add one record; it has a `step`.
+
+        Raises:
+            RunError: it can't be written; the last checkpoint stands.
+        """
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            for name, value in record.items():
+                if name not in ("step", "epoch"):
+                    self._board.add_scalar(name, value, record["step"])
+        except OSError as error:
+            raise RunError(
+                f"{self._run.metrics} could not be written: {error.strerror or error}. Make room "
+                f"or change permissions, then go on with: squint resume {self._run.path}"
+            ) from error
         self._newest |= record  # kNN comes rarely; the display keeps the last one
         self._screen.update(record["step"], self._newest)
         if "data_wait" in record:
@@ -185,11 +197,13 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Flush and close everything."""
+        """Flush and close everything; what a full disk does not take then is lost."""
         self._screen.close()
-        if "_board" in vars(self):
-            self._board.close()
-        self._file.close()
+        with contextlib.suppress(OSError):
+            if "_board" in vars(self):
+                self._board.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     @cached_property
     def _board(self) -> Any:

@@ -110,10 +110,11 @@ def fit(
 
         done = step + 1
         last, epoch_end = done == plan.total_steps, done % plan.steps_per_epoch == 0
+        stopping = runtime.any_rank(stop.asked)
         meter.add(out.logs | {"loss": out.loss, "grad_norm": grad_norm})
         clock.step(batch.wait_seconds)
         record: dict[str, float] = {}
-        if done % recipe.train.log_every_steps == 0 or last:
+        if done % recipe.train.log_every_steps == 0 or last or stopping:
             watch.settle()
             record = meter.take(runtime) | {"lr": lr} | clock.take()
         if events.online_knn and knn_every and (done % knn_every == 0 or last):
@@ -121,7 +122,6 @@ def fit(
             clock.pause()
         if record and log:
             log.write({"step": done, "epoch": done / plan.steps_per_epoch} | record)
-        stopping = runtime.any_rank(stop.asked)
         kept = keep_every > 0 and done % keep_every == 0
         if kept or last or stopping or clock.save_is_due(epoch_end=epoch_end):
             watch.settle()
@@ -185,11 +185,11 @@ def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
         return schedule.warmup_cosine(step, warmup_steps=warmup, total_steps=plan.total_steps)
     if step < warmup:
         return step / warmup
-    epoch = step // max(1, plan.steps_per_epoch)
+    epoch = step / max(1, plan.steps_per_epoch)
     if optim.schedule == "epoch_cosine":
         rise = optim.warmup_epochs
         return schedule.warmup_cosine(
-            max(epoch, rise), warmup_steps=rise, total_steps=recipe.train.epochs
+            max(int(epoch), rise), warmup_steps=rise, total_steps=recipe.train.epochs
         )
     return schedule.step_decay(epoch, milestones=optim.decay_epochs)  # constant has no milestones
 

@@ -225,6 +225,8 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
         first_step = checkpoint.position_of(state).step
         _restore(state, method, begun.optimizer)
     with contextlib.ExitStack() as stack:
+        if runtime.is_main:
+            stack.enter_context(runs.alone(run))
         stop = stack.enter_context(watch())
         feed = Feed(begun.readable, recipe, runtime)
         log = None
@@ -259,6 +261,8 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
             f"Go on with: squint resume {run.path}",
             stop.signal or signal.SIGTERM,  # another rank was asked to
         )
+    if stop.asked:  # in the last step: nothing is left to do, and no more is begun
+        raise Interrupted(f"stopped after the last step: {run.path} is finished.", stop.signal)
     return run
 
 

@@ -47,11 +47,11 @@ def warmup_cosine(
     return cosine((step - warmup_steps) / (total_steps - warmup_steps))
 
 
-def step_decay(epoch: int, *, milestones: Sequence[Number], factor: float = 0.1) -> float:
+def step_decay(epoch: Number, *, milestones: Sequence[Number], factor: float = 0.1) -> float:
     """Factor of the learning rate after falling by `factor` at every milestone (MoCo v1).
 
     Args:
-        epoch: from 0.
+        epoch: from 0, with the part of it that is done.
         milestones: epochs from which one more fall applies; MoCo v1 has 120 and 160 of 200.
         factor: of each fall, 0 to 1.
     """
