@@ -130,8 +130,50 @@ def test_a_checkpoint_amid_or_after_an_epoch_goes_on_to_the_same_bits(
     state = torch.load(kept, weights_only=True)["state_dict"]
     assert state["method.queue.pointer"] == step * small.BATCH % 32, "after_step is in it"
     assert_same_bits(run, train(data, recipe, kept, **saving))
-    with pytest.raises(CheckpointError, match=r"not written by this recipe .* on 96 images"):
+    with pytest.raises(
+        CheckpointError, match=r"not written by this recipe .* on 96 images \(optim"
+    ):
         train(data, recipe.override({"optim.lr": 1.0}), kept, **saving)
+
+
+def checkpoint_of(recipe: Recipe) -> dict[str, Any]:
+    """What the adapter adds to a checkpoint."""
+    checkpoint: dict[str, Any] = {}
+    LightningMethod(recipe, images=96).on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on() -> None:
+    recipe = small.recipe("simclr")
+    checkpoint = checkpoint_of(recipe)
+    tree = checkpoint["squint"]["recipe"]
+    for name in ("device", "workers", "precision", "knn_every_epochs", "log_every_steps"):
+        del tree["train"][name]  # as the first adapter wrote it
+    for name in ("step_count", "decode", "compile", "save_every_minutes", "keep_every_epochs"):
+        del tree["train"][name]
+    del tree["method"]["projector"]["bias"]
+    LightningMethod(recipe, images=96).on_load_checkpoint(checkpoint)
+    counted = recipe.override({"train.step_count": "byol"})
+    with pytest.raises(CheckpointError, match=r"\(train\.step_count was whole_epochs, is byol\)"):
+        LightningMethod(counted, images=96).on_load_checkpoint(checkpoint)
+
+
+def test_what_moves_no_number_may_differ_from_the_checkpoint() -> None:
+    checkpoint = checkpoint_of(small.recipe("simclr"))
+    free = {"train__workers": 1, "train__keep_every_epochs": 2, "train__precision": "auto"}
+    LightningMethod(small.recipe("simclr", **free), images=96).on_load_checkpoint(checkpoint)
+
+
+def test_other_images_and_foreign_checkpoints_are_refused() -> None:
+    recipe = small.recipe("simclr")
+    model, checkpoint = LightningMethod(recipe, images=97), checkpoint_of(recipe)
+    with pytest.raises(CheckpointError, match=r"on 97 images \(images was 96, is 97\)"):
+        model.on_load_checkpoint(checkpoint)
+    with pytest.raises(CheckpointError, match="names neither"):
+        model.on_load_checkpoint({})
+    checkpoint["squint"]["recipe"]["later"] = 1
+    with pytest.raises(CheckpointError, match=r"can't be read: No field 'later'"):
+        model.on_load_checkpoint(checkpoint)
 
 
 def test_a_finished_checkpoint_takes_no_further_step(tmp_path: Path) -> None:
@@ -196,6 +238,8 @@ def test_a_trial_of_one_step_is_no_refusal(tmp_path: Path) -> None:
 def test_what_does_not_suit_lightning_is_refused_at_once() -> None:
     with pytest.raises(RecipeError, match=r"micro_batch_size=8 has no effect.*squint\.pretrain"):
         LightningMethod(small.recipe(train__micro_batch_size=8), images=96)
+    with pytest.raises(RecipeError, match=r"compile=on has no effect.*off.*squint\.pretrain"):
+        LightningMethod(small.recipe(train__compile="on"), images=96)
     with pytest.raises(DataError, match="5 images are fewer than one batch of 16"):
         LightningMethod(small.recipe(), images=5)
 

@@ -23,17 +23,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from squint import methods
+from squint import earlier, methods
 from squint.data import Images
 from squint.errors import CheckpointError, DataError, RecipeError
 from squint.interop import encoder as encoder_file
 from squint.methods import Step
-from squint.recipe import Recipe, to_dict
+from squint.recipe import Recipe, leaves, to_dict
 from squint.shapes import Image
 from squint.train import health
 from squint.train.feed import Batch, Feed, check_decode, prepare
 from squint.train.loop import Plan, clip_gradient, lr_factor
-from squint.train.pretrain import open_images, optimizer_of
+from squint.train.pretrain import (
+    _FREE,  # pyright: ignore[reportPrivateUsage]
+    open_images,
+    optimizer_of,
+)
 from squint.train.runtime import Precision, Runtime, seed_everything
 
 try:
@@ -48,8 +52,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 _PRECISIONS: Mapping[str, Precision] = {"32-true": "float32", "bf16-mixed": "bfloat16"}
-_MACHINE = ("device", "workers", "precision", "knn_every_epochs", "log_every_steps")
-_SAVING = ("save_every_minutes", "keep_every_epochs")
+_NOT_COMPARED = _FREE | {"train.precision", "train.compile"}
+"""Fields that may differ from a checkpoint's: besides those that move no number, the Trainer's
+precision, and compile, which earlier versions took and ignored."""
 
 
 class LightningMethod(LightningModule):
@@ -73,7 +78,8 @@ class LightningMethod(LightningModule):
             images: number of images in an epoch, from which the plan follows.
 
         Raises:
-            RecipeError: the recipe wants its batch in pieces, or can't be built.
+            RecipeError: the recipe wants its batch in pieces or its encoders compiled, or can't
+                be built.
             DataError: fewer images than one batch.
         """
         super().__init__()
@@ -82,6 +88,12 @@ class LightningMethod(LightningModule):
                 f"train.micro_batch_size={recipe.train.micro_batch_size} has no effect under "
                 "Lightning: its loop passes a batch through the encoder whole. Set it to off, or "
                 "train with squint.pretrain."
+            )
+        if recipe.train.compile != "off":
+            raise RecipeError(
+                f"train.compile={recipe.train.compile} has no effect under Lightning: its loop "
+                "runs the encoders as they are written. Set it to off, or train with "
+                "squint.pretrain."
             )
         if images < recipe.train.batch_size:
             raise DataError(
@@ -195,15 +207,18 @@ class LightningMethod(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the weights belong to."""
-        checkpoint["squint"] = self._identity()
+        checkpoint["squint"] = {"images": self.images, "recipe": to_dict(self.recipe)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another recipe, or of other images."""
-        if checkpoint.get("squint") != self._identity():
+        """Refuse a checkpoint of another recipe, or of other images.
+
+        Fields that were added to recipes since it was written count as what was done then.
+        """
+        if changed := self._changed(checkpoint.get("squint")):
             raise CheckpointError(
                 f"The checkpoint was not written by this recipe ({self.recipe.name}) on "
-                f"{self.images:,} images: going on would not continue the same run. Restore both, "
-                "or start a new run."
+                f"{self.images:,} images ({', '.join(changed[:3])}): going on would not continue "
+                "the same run. Restore both, or start a new run."
             )
 
     def save_encoder(self, folder: str | Path) -> None:
@@ -218,12 +233,28 @@ class LightningMethod(LightningModule):
     def _progress(self) -> float:
         return self.trainer.global_step / self.plan.total_steps
 
-    def _identity(self) -> dict[str, Any]:
-        """What decides the numbers of a run, as plain values."""
-        recipe = to_dict(self.recipe)
-        for name in (*_MACHINE, *_SAVING):
-            del recipe["train"][name]
-        return {"images": self.images, "recipe": recipe}
+    def _changed(self, written: Mapping[str, Any] | None) -> list[str]:
+        """What decides the numbers of a run and is not as `on_save_checkpoint` wrote it."""
+        if written is None:
+            return ["it names neither"]
+        tree = written["recipe"]
+        # earlier versions left out what is not compared
+        train = {
+            name: value
+            for name, value in to_dict(self.recipe)["train"].items()
+            if f"train.{name}" in _NOT_COMPARED
+        }
+        try:
+            trained, _ = earlier.decode(Recipe, {**tree, "train": train | tree["train"]})
+        except RecipeError as error:
+            return [f"its recipe can't be read: {str(error).removesuffix('.')}"]
+        then = leaves(trained) | {"images": written["images"]}
+        now = leaves(self.recipe) | {"images": self.images}
+        return [
+            f"{name} was {then.get(name)}, is {now.get(name)}"
+            for name in {**then, **now}
+            if then.get(name) != now.get(name) and name not in _NOT_COMPARED
+        ]
 
 
 class ViewsData(LightningDataModule):
