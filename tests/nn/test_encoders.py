@@ -198,6 +198,17 @@ def test_errors_name_the_value_and_a_remedy(name, settings, message):
         encoders.build(name, **settings)
 
 
+def test_settings_without_effect_are_named_together_with_their_flags():
+    with pytest.raises(RecipeError) as caught:
+        encoders.build(
+            "vit_tiny_patch16_224", stem="cifar", zero_init_residual=False, init="torchvision"
+        )
+    said = str(caught.value)
+    assert "encoder.stem=cifar, encoder.zero_init_residual=False, encoder.init=torchvision" in said
+    assert "--encoder.stem imagenet --encoder.zero-init-residual --encoder.init simclr," in said
+    assert "width" not in said
+
+
 @pytest.mark.parametrize("side", [15, 16])
 def test_a_narrow_projection_is_the_strided_convolution(side: int) -> None:
     shortcut = encoders.build("resnet10", width=0.125).layer2[0].downsample[0]

@@ -136,17 +136,22 @@ def _unknown(name: str, known: list[str]) -> RecipeError:
 def _refuse_resnet_settings(
     name: str, stem: Stem, width: float, zero_init_residual: bool, init: Init
 ) -> None:
-    given = {
+    settings = {
         "stem": (stem, "imagenet"),
         "width": (width, 1.0),
         "zero_init_residual": (zero_init_residual, True),
         "init": (init, "simclr"),
     }
-    for setting, (value, default) in given.items():
-        if value != default:
-            flag = f"--encoder.{setting.replace('_', '-')}"
-            flag += "" if default is True else f" {default}"
-            raise RecipeError(
-                f"encoder.{setting}={value} has no effect on {name!r}: only our own ResNets have "
-                f"this setting. Give {flag}, or choose one of {', '.join(LAYOUTS)}."
-            )
+    given = {setting: pair for setting, pair in settings.items() if pair[0] != pair[1]}
+    if not given:
+        return
+    values = ", ".join(f"encoder.{setting}={value}" for setting, (value, _) in given.items())
+    flags = " ".join(
+        f"--encoder.{setting.replace('_', '-')}" + ("" if default is True else f" {default}")
+        for setting, (_, default) in given.items()
+    )
+    have, these = ("has", "this setting") if len(given) == 1 else ("have", "these settings")
+    raise RecipeError(
+        f"{values} {have} no effect on {name!r}: only our own ResNets have {these}. Give {flags}, "
+        f"or choose one of {', '.join(LAYOUTS)}."
+    )
