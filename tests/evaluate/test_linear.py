@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from squint.errors import DataError, RecipeError
 from squint.evaluate import linear
+from squint.evaluate.bench import Bench
 from squint.evaluate.linear import LinearProbe, linear_probe, stratified_split
 from squint.evaluate.options import LinearOptions
 
@@ -137,3 +139,30 @@ def test_weight_and_bias_read_raw_features_and_classes_keep_their_numbers():
         probe = linear_probe(x, train, x_test, test)
         logits = x_test @ probe.weight.T + probe.bias
         assert (logits.argmax(dim=1) == test).double().mean().item() == pytest.approx(probe.top1)
+
+
+@pytest.mark.parametrize("strength", [1e-5, 1e-4])
+def test_weak_penalties_are_felt(strength: float) -> None:
+    """Where features tell classes apart, the penalty alone says how far weights grow."""
+    random = np.random.default_rng(0)
+    spread = np.linalg.qr(random.normal(size=(96, 96)))[0] / np.arange(1, 97)[:, None]
+    y = torch.from_numpy(random.integers(0, 5, 200))
+    x = torch.from_numpy(np.maximum(random.normal(size=(200, 96)) @ spread, 0)).float()
+    probe = linear_probe(x, y, x, y, strengths=(strength,))
+    assert probe.converged
+    scaler = StandardScaler().fit(x.double().numpy())
+    model = LogisticRegression(C=1 / (strength * len(x)), max_iter=20_000, tol=1e-8)
+    expected = model.fit(scaler.transform(x.double().numpy()), y.numpy()).coef_
+    found = (probe.weight * torch.from_numpy(scaler.scale_)).numpy()
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_a_probe_that_did_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = classes(1, 200)
+    monkeypatch.setattr(linear, "_MAX_ITERATIONS", 2)
+    monkeypatch.setattr(linear, "probe_of", lambda *_: linear_probe(x, y, x, y))
+    bench = MagicMock(spec=Bench, kinds=("trained",))
+    bench.entry.side_effect = lambda *_, **more: more
+    with pytest.warns(UserWarning, match="probe of the trained encoder stopped after 2 iterations"):
+        entry = linear.measured(bench)["linear_top1"]
+    assert entry["converged"] is False

@@ -53,7 +53,7 @@ def fit(
     *,
     classes: int,
     start: Fit | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float | Sequence[float] = 1e-4,
     max_iterations: int = 200,
 ) -> Fit:
     """Minimise for each strength until no entry of the gradient is above the tolerance.
@@ -64,7 +64,7 @@ def fit(
         strengths: above 0.
         classes: number of logits.
         start: where to begin, of as many strengths; otherwise at 0.
-        tolerance: of the gradient, largest absolute entry.
+        tolerance: of the gradient, largest absolute entry; one number, or one per strength.
         max_iterations: steps after which a strength is left as it is.
     """
     device = features.device
@@ -72,11 +72,12 @@ def fit(
     theta = torch.zeros(len(strength), classes, features.shape[1] + 1, device=device)
     if start is not None:
         theta[..., :-1], theta[..., -1] = start.weight, start.bias
+    least = torch.tensor(tolerance, device=device).expand(len(strength))  # (s,)
     curvature = _Curvature(features, strength)
     loss, gradient = _value(features, labels, theta, strength)
     memory = _Memory()
     iterations = 0
-    open_ones = _largest(gradient) > tolerance  # (s,)
+    open_ones = _largest(gradient) > least  # (s,)
     while iterations < max_iterations and bool(open_ones.any()):
         direction = memory.direction(gradient, curvature)
         direction[~open_ones] = 0
@@ -86,7 +87,7 @@ def fit(
         moved = step[:, None, None] * direction
         memory.add(moved, new_gradient - gradient)
         theta, loss, gradient = theta + moved, new_loss, new_gradient
-        open_ones = (_largest(gradient) > tolerance) & (step > 0)
+        open_ones = (_largest(gradient) > least) & (step > 0)
         iterations += 1
     return Fit(theta[..., :-1], theta[..., -1], loss, _largest(gradient), iterations)
 
