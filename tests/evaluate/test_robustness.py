@@ -119,6 +119,7 @@ def test_the_protocol_counts_what_a_loop_over_images_counts(
     again = mce.mean_error(entry["errors"]["trained"])
     assert entry["value"] == again == json.loads(json.dumps(entry))["value"]
     assert entry["random"] == mce.mean_error(entry["errors"]["random"])
+    assert "constants of 32 px" in entry["protocol"]
     assert "seed 3" in entry["protocol"] and "all test images" in entry["protocol"]
     assert {p.name for p in (subject.out.parent / "figures").iterdir()} >= {
         "robustness.png",

@@ -20,6 +20,7 @@ from squint.errors import RunError
 from squint.evaluate import figures
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON
+from squint.evaluate.corruptions.constants import size_class
 from squint.evaluate.features import extract
 from squint.evaluate.linear import probe_of
 from squint.evaluate.mce import (
@@ -137,7 +138,10 @@ def _protocols(bench: Bench, images: Counted) -> tuple[str, str]:
     clean = f"error of a linear probe fitted on clean images on {subset} test images"
     if not options.data:
         size = bench.views.evaluation.size
-        where = f"corrupted at {size} px after crop and resize, seed {options.seed}"
+        where = (
+            f"corrupted at {size} px after crop and resize, constants of {size_class(size)} px, "
+            f"seed {options.seed}"
+        )
         return f"{clean}; {fitted}", f"{clean}, {where}; {fitted}"
     fitted_alone = fitted.removesuffix("; counted on the test images")
     return (

@@ -27,7 +27,9 @@ def strength(name: str, severity: int, side: int) -> Strength:
     """Constants for square images of `side` pixels: the table's at 32 and 224 px.
 
     # differs from the released code, which has no other sizes: lengths in pixels grow with the
-    side, all else stays, so that an image shows the same corruption at any resolution.
+    side, all else stays. Strengths that are no lengths (noise, contrast) are those of the nearer
+    table and jump at the border between the two, at 85 px. The authors' table for 64 px
+    (make_tinyimagenet_c.py) is not used.
 
     Args:
         name: One of `NAMES`.
