@@ -153,7 +153,8 @@ def test_a_stopped_sweep_says_how_to_go_on_and_does(
 ) -> None:
     settings = {"recipe": small.recipe(), "over": "compression.kappa_e", "values": [50.0, 500.0]}
     settings |= {"out": tmp_path / "sweep", "protocols": ("compression",), "quiet": True}
-    asked = iter([0] * 8 + [1])  # in the second step of the second run; a run asks when it ends, too
+    # in the second step of the second run; a run asks once more when it has ended
+    asked = iter([0] * 8 + [1])
 
     class AfterAWhile(signals.Stop):
         @property

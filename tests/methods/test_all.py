@@ -1,6 +1,7 @@
 """What holds for every method, plain and compressed."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from squint import methods, presets
 from squint.compression import CEB, Open
+from squint.configs import EncoderConfig
+from squint.errors import RecipeError
 from squint.methods import Method
 from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
@@ -173,3 +176,13 @@ def test_norms_end_where_those_of_the_released_code_do(name: str) -> None:
     torch.testing.assert_close(code, official, rtol=1e-12, atol=1e-15)
     ours, theirs = (torch.autograd.grad((weight * rows).sum(), x)[0] for rows in (code, official))
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "torchvision/vgg11"])
+def test_a_network_that_does_not_take_the_views_is_refused(name: str) -> None:
+    tiny = presets.recipe("simclr@tiny")
+    recipe = tiny.replace(encoder=EncoderConfig(name=name))
+    with pytest.raises(RecipeError, match=r"does not take views of views\.size=16 px"):
+        methods.build(recipe)
+    views = dataclasses.replace(recipe.views, size=224)
+    assert methods.build(recipe.replace(views=views)).encoder.training

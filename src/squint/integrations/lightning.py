@@ -34,7 +34,7 @@ from squint.train import health
 from squint.train.feed import Batch, Feed, check_decode, prepare
 from squint.train.loop import Plan, clip_gradient, lr_factor
 from squint.train.pretrain import (
-    _FREE,  # pyright: ignore[reportPrivateUsage]
+    FREE,
     open_images,
     optimizer_of,
 )
@@ -52,7 +52,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 _PRECISIONS: Mapping[str, Precision] = {"32-true": "float32", "bf16-mixed": "bfloat16"}
-_NOT_COMPARED = _FREE | {"train.precision", "train.compile"}
+_NOT_COMPARED = FREE | {"train.precision", "train.compile"}
 """Fields that may differ from a checkpoint's: besides those that move no number, the Trainer's
 precision, and compile, which earlier versions took and ignored."""
 

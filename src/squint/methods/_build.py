@@ -131,8 +131,26 @@ def _byol(
 def _online(recipe: Recipe) -> tuple[Encoder, nn.Module]:
     """Encoder and projector."""
     encoder = encoders.build(**dataclasses.asdict(recipe.encoder))
+    if encoders.library_of(recipe.encoder.name) != "squint":
+        _check_size(encoder, recipe)
     projector: ProjectorConfig = recipe.method.projector
     return encoder, _head(projector, encoder.dim, projector.out_dim, encoder.dim)
+
+
+@torch.no_grad()
+def _check_size(encoder: Encoder, recipe: Recipe) -> None:
+    """Refuse views of a size that a library's network does not take."""
+    name, size = recipe.encoder.name, recipe.views.size
+    try:
+        encoder.eval()(torch.zeros(1, recipe.encoder.in_channels, size, size))
+    except Exception as error:  # each library has its own
+        said = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"{name} does not take views of views.size={size} px ({said}). Give a --views.size "
+            "that it takes, or another --encoder.name."
+        ) from None
+    finally:
+        encoder.train()
 
 
 def _head(config: HeadConfig, in_dim: int, out_dim: int, features: int) -> nn.Module:

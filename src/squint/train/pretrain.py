@@ -119,7 +119,7 @@ def resume(
         return _train(run, begun, state, quiet=quiet)
 
 
-_FREE = frozenset(
+FREE = frozenset(
     f"train.{name}"
     for name in (
         *("device", "workers", "knn_every_epochs", "log_every_steps"),
@@ -138,7 +138,7 @@ def _check_unchanged(run: Run, recipe: Recipe, state: Mapping[str, Any]) -> None
     trained, _ = earlier.decode(Recipe, json.loads(state["recipe"]))
     then, now = leaves(trained), leaves(recipe)
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    if changed := [name for name in changed if name not in _FREE]:
+    if changed := [name for name in changed if name not in FREE]:
         said = ", ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in changed[:3])
         raise CheckpointError(
             f"{run.path / 'recipe.json'} was changed since its checkpoint was written ({said}). "
