@@ -190,10 +190,24 @@ def test_corrupted_copies_of_what_the_probe_is_fitted_on_are_refused(
     folder = cifar_c(tmp_path / "c", LABELS, names=("fog",))
     with pytest.raises(DataError, match=r"no train and test splits.*Give the data set with both"):
         list(robustness_data.read(bench(subject, images), folder))
-    for labels in (LABELS[::-1], LABELS[1:], np.tile(LABELS, 2)):
+    for labels in (LABELS[1:], np.tile(LABELS, 2)):
         np.save(folder / "labels.npy", np.tile(labels, 5))
         with pytest.raises(DataError, match=r"has 8 images: they must be the same images"):
             list(robustness_data.read(bench(subject, halves), folder))
+
+
+def test_images_in_another_order_are_the_same_only_all_together(
+    subject: Subject, halves: Images, tmp_path: Path
+) -> None:
+    """CIFAR-10 as class folders, beside CIFAR-10-C in the order of the data set."""
+    folder = cifar_c(tmp_path / "c", LABELS[::-1].copy(), names=("fog",))
+    for number in (0, 8, 1000):
+        options = RobustnessOptions(images=number)
+        pieces = list(robustness_data.read(bench(subject, halves, robustness=options), folder))
+        assert sum(len(piece.labels) for piece in pieces if piece.name == "fog") == 5 * 8
+    some = bench(subject, halves, robustness=RobustnessOptions(images=3))
+    with pytest.raises(DataError, match=r"in another order, so 3 of them.*--robustness.images 0"):
+        list(robustness_data.read(some, folder))
 
 
 def test_files_of_imagenet_c_are_cut_once(

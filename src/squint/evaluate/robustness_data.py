@@ -87,7 +87,7 @@ def read(bench: Bench, folder: Path) -> Iterator[Piece]:
 
 def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piece]:
     labels = np.array(_array(folder / "labels.npy")).ravel()
-    _check_labels(bench, folder, labels)
+    _check_labels(bench, folder, labels, limit)
     classes = torch.from_numpy(labels.astype(np.int64))
     count = len(labels) // 5
     chosen = np.sort(order(0, 0, count)[: limit or count])
@@ -124,7 +124,7 @@ def _array(path: Path) -> np.ndarray:
         ) from error
 
 
-def _check_labels(bench: Bench, folder: Path, labels: np.ndarray) -> None:
+def _check_labels(bench: Bench, folder: Path, labels: np.ndarray, limit: int | None) -> None:
     if labels.dtype.kind not in "iu" or len(labels) % 5 or not len(labels):
         raise DataError(
             f"{folder / 'labels.npy'} has {len(labels)} labels of type {labels.dtype}, but must "
@@ -136,13 +136,20 @@ def _check_labels(bench: Bench, folder: Path, labels: np.ndarray) -> None:
             f"{bench.classes}: the probe must know the classes, in the same order. Give the clean "
             "images of the same data set with --data."
         )
-    test = bench.parts.test.labels
-    if test is None or not all(np.array_equal(part, test) for part in np.split(labels, 5)):
+    test, severities = bench.parts.test.labels, np.split(labels, 5)
+    if test is None or any(not np.array_equal(np.sort(part), np.sort(test)) for part in severities):
         raise DataError(
             f"{folder / 'labels.npy'} has {len(labels) // 5} labels for each of 5 severities, and "
             f"{bench.parts.test.name} has {len(bench.parts.test)} images: they must be the same "
-            "images with the same labels, in one order. Give the clean images in the order of the "
-            "data set with --data, for CIFAR-10-C torchvision:CIFAR10."
+            "images with the same labels. Give the clean images of the same data set with --data."
+        )
+    some = limit is not None and limit < len(test)
+    if some and any(not np.array_equal(part, test) for part in severities):
+        raise DataError(
+            f"{folder / 'labels.npy'} has the images of {bench.parts.test.name} in another order, "
+            f"so {limit} of them would not be the same, clean and corrupted. Give "
+            "--robustness.images 0 (all), or --data with the data set in its own order "
+            "(torchvision:CIFAR10)."
         )
 
 
