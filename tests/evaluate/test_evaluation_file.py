@@ -119,8 +119,8 @@ def test_writers_take_turns(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from squint.evaluate.evaluation_file import _alone
-with _alone(Path(sys.argv[1])):
+from squint.data.cachedir import alone
+with alone(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(600)
 """

@@ -1,19 +1,13 @@
 """evaluation.json: results stay in it whatever is measured next, also by several at once."""
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from squint import runs
+from squint.data.cachedir import alone
 from squint.errors import RunError
-
-try:
-    import fcntl
-except ImportError:  # Windows: without the lock
-    fcntl = None
 
 Table = dict[str, Any]
 """What the file holds: `results` by name (entries as in `bench.py`), what they are of, and in
@@ -48,7 +42,7 @@ def add(path: Path, head: Mapping[str, Any], results: Mapping[str, Any]) -> Tabl
     Raises:
         RunError: the file is damaged or can't be written.
     """
-    with _alone(path):
+    with alone(path):
         table = joined(path, head, results)
         runs.write_json(path, table)
     return table
@@ -70,35 +64,3 @@ def _read(path: Path) -> Table:
             f"{path} can't be read ({error}), and writing it anew would lose what it holds. "
             "Move it away or restore it."
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """No other process is in such a block of the same path; a dead one keeps nobody waiting.
-
-    Where the platform or the file system knows no locks, nobody waits.
-    """
-    name = path.with_name(f".{path.name}.lock")
-    lock = _locked(name)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            name.unlink(missing_ok=True)
-            lock.close()
-
-
-def _locked(name: Path) -> BinaryIO | None:
-    """The lock file, open and ours, or None where locks are not to be had."""
-    if fcntl is None:
-        return None
-    with contextlib.suppress(OSError):
-        while True:
-            with contextlib.ExitStack() as opened:
-                lock = opened.enter_context(name.open("wb"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                with contextlib.suppress(FileNotFoundError):  # whoever had it may have removed it
-                    if os.path.samestat(os.fstat(lock.fileno()), name.stat()):
-                        opened.pop_all()
-                        return lock
-    return None

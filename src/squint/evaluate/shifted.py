@@ -188,6 +188,10 @@ class Borderless(Store):
         """That of the images with their border, and the border."""
         return f"{self.inner.stamp()} without {_BORDER} px"
 
+    def unique_stamp(self) -> str:
+        """Likewise."""
+        return f"{self.inner.unique_stamp()} without {_BORDER} px"
+
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:

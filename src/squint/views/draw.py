@@ -196,11 +196,10 @@ def _torchvision_boxes(
 ) -> Tries:
     """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params).
 
-    # differs from torchvision: a side that rounds to nothing has one pixel. There such a box does
-    # not fit, which shows most of the image for a tiny area, and the last resort may have no rows.
+    # differs from torchvision, whose last resort may have no rows: a side has one pixel at least.
     """
     h, w = _log_uniform(crop, u, h_image, w_image)  # (n, tries)
-    fits = (h <= h_image) & (w <= w_image)
+    fits = (h > 0) & (w > 0) & (h <= h_image) & (w <= w_image)
 
     ratio = (w_image / h_image).clamp(*crop.ratio)
     h_else = torch.minimum(h_image, (w_image / ratio).round().clamp(min=1))
@@ -214,19 +213,18 @@ def _byol_boxes(crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: S
     # differs from the released code: a side that rounds to nothing has one pixel.
     """
     h, w = _log_uniform(crop, u, h_image, w_image)  # (n, 1)
-    h, w = torch.minimum(h, h_image), torch.minimum(w, w_image)
+    h, w = torch.minimum(h.clamp(min=1), h_image), torch.minimum(w.clamp(min=1), w_image)
     return h, w, torch.ones_like(h, dtype=torch.bool)
 
 
 def _log_uniform(
     crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side
 ) -> tuple[Float64[Tensor, "n t"], Float64[Tensor, "n t"]]:
-    """Heights and widths per try, 1 or more: area uniform, ratio log-uniform, fitting or not."""
+    """Heights and widths per try: area uniform, ratio log-uniform, whether or not they fit."""
     area = _between(u[:, 0::2], *crop.area) * h_image * w_image  # (n, tries)
     low, high = crop.ratio
     ratio = _between(u[:, 1::2], math.log(low), math.log(high)).exp()
-    h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
-    return h.clamp(min=1), w.clamp(min=1)
+    return (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
 
 
 def _tensorflow_boxes(crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side) -> Tries:

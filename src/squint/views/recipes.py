@@ -45,7 +45,7 @@ class Crop:
     """Random resized crop."""
 
     area: tuple[float, float] = (0.08, 1.0)
-    """Share of the image's area, drawn uniformly; a side has one pixel at least."""
+    """Share of the image's area, drawn uniformly."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width over height."""
     ratio_law: Literal["log_uniform", "uniform", "byol"] = "log_uniform"
