@@ -6,6 +6,7 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from squint.configs import CEBConfig, OpenConfig
 from squint.data import open_source
 from squint.errors import RecipeError, RunError
 from squint.evaluate import frontier
+from squint.evaluate.options import Protocol
 from squint.runs import Run, write_json
 from squint.sweep_plan import begin, plan
 from squint.train import signals
@@ -112,16 +114,20 @@ def test_what_is_done_is_skipped_and_what_stopped_goes_on(
     assert before == {row: trained_at(Run(row)) for row in (done / "sweep").glob("compression*")}
 
 
-def test_a_further_protocol_is_added_to_what_is_known(done: Path) -> None:
-    table = sweep_function(
+def _measured_again(done: Path, protocol: Protocol) -> dict[str, Any]:
+    return sweep_function(
         done / "noise.npz",
         recipe=small.recipe(),
         over="compression.beta",
         values=["1"],
         out=done / "sweep",
-        protocols=("linear",),
+        protocols=(protocol,),
         quiet=True,
     )
+
+
+def test_a_further_protocol_is_added_to_what_is_known(done: Path) -> None:
+    table = _measured_again(done, "linear")
     (row,) = [row for row in table["runs"] if row["path"] == "compression.beta=1,seed=0"]
     assert {"knn_top1", "rate_nats", "linear_top1"} <= row["results"].keys()
     assert row["protocols"] == ["knn", "compression", "linear"] and len(table["runs"]) == 6
@@ -130,15 +136,7 @@ def test_a_further_protocol_is_added_to_what_is_known(done: Path) -> None:
 def test_what_was_measured_on_other_images_is_measured_again(done: Path) -> None:
     earlier = json.loads((done / "sweep" / "sweep.json").read_text())["runs"]
     os.utime(done / "noise.npz", (0, 0))  # images are known by name, size and time
-    table = sweep_function(
-        done / "noise.npz",
-        recipe=small.recipe(),
-        over="compression.beta",
-        values=["1"],
-        out=done / "sweep",
-        protocols=("compression",),
-        quiet=True,
-    )
+    table = _measured_again(done, "compression")
     rows = {row["path"]: row for row in table["runs"]}
     for row in earlier:
         again = rows[row["path"]]

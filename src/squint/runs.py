@@ -1,5 +1,7 @@
 """The run folder: the names of its files, and writing them whole or not at all.
 
+Over 300 lines because making, locking, replacing and deleting go by one list of names:
+
 recipe.json          the recipe, its derived values and the source, complete and strict
 environment.json     versions, device, world size, commit, exact command
 metrics.jsonl        one object a line

@@ -199,6 +199,17 @@ def test_tensors_of_other_shapes_are_refused(images: Images, workers: int) -> No
         taken(loader(images, uneven_shapes, workers=workers).batches(), 3)
 
 
+def _check_that_workers_end_with(code: str) -> None:
+    """Kill a process that prints the numbers of its two workers."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout is not None
+        workers = [int(pid) for pid in main.stdout.readline().split()]
+        main.kill()
+    assert len(workers) == 2
+    _wait_until(lambda: not any(map(_lives, workers)))
+
+
 def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
     write_tree(tmp_path / "photos", [f"{k:02d}.png" for k in range(COUNT)])
     code = f"""
@@ -214,13 +225,7 @@ def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         time.sleep(60)
     """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as main:
-        assert main.stdout is not None
-        workers = [int(pid) for pid in main.stdout.readline().split()]
-        main.kill()
-    assert len(workers) == 2
-    _wait_until(lambda: not any(map(_lives, workers)))
+    _check_that_workers_end_with(code)
 
 
 def test_workers_end_whose_answers_nobody_takes() -> None:
@@ -234,13 +239,7 @@ def test_workers_end_whose_answers_nobody_takes() -> None:
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         time.sleep(60)
     """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as main:
-        assert main.stdout is not None
-        workers = [int(pid) for pid in main.stdout.readline().split()]
-        main.kill()
-    assert len(workers) == 2
-    _wait_until(lambda: not any(map(_lives, workers)))
+    _check_that_workers_end_with(code)
 
 
 def _wait_until(true: Callable[[], bool]) -> None:

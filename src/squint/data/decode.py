@@ -68,7 +68,7 @@ def decode(raw: Raw, channels: int) -> np.ndarray:
     # Pillow's plugins raise a dozen unrelated types on damaged files (struct.error, KeyError,
     # SyntaxError, ...): every one of them means that this image has no pixels.
     except Exception as error:
-        raise Unreadable(_reason(error, raw)) from error
+        raise Unreadable(reason_of(error, raw)) from error
 
 
 def from_pil(image: Image.Image, channels: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def inspect(raw: Raw) -> None:
     except Unreadable:
         raise
     except Exception as error:
-        raise Unreadable(_reason(error, raw)) from error
+        raise Unreadable(reason_of(error, raw)) from error
 
 
 def _opened(raw: Raw) -> contextlib.AbstractContextManager[Image.Image]:
@@ -170,7 +170,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, colour).convert("RGB")
 
 
-def _reason(error: Exception, raw: Raw) -> str:
+def reason_of(error: Exception, raw: Raw | None = None) -> str:
+    """What Pillow found wrong, in a few words; `raw` is what it was given, if that is known."""
     if isinstance(error, UnidentifiedImageError):
         empty = raw == b"" or (isinstance(raw, Path) and raw.stat().st_size == 0)
         return "the file is empty" if empty else "not an image in a known format"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from squint.data.cachedir import alone, cache_directory, lock_of
-from squint.data.decode import Unreadable
+from squint.data.decode import Unreadable, reason_of
 from squint.data.images import UNKNOWN, Images, Store
 from squint.errors import DataError
 
@@ -82,7 +82,7 @@ class TorchvisionSet(Store):
             return part[row - self.starts[which]][0]
         # What it raises is Pillow's, of a dozen unrelated types, as in `decode`.
         except Exception as error:
-            raise Unreadable(_reason(error)) from error
+            raise Unreadable(reason_of(error)) from error
 
     def stamp(self) -> str:
         """Name and place; torchvision checks contents when it unpacks them."""
@@ -160,16 +160,6 @@ def _loaded(name: str, split: str, root: Path) -> Any:
             "torchvision leaves it, or the network must be reachable. Download it where there is "
             "a network, copy that folder here, and set SQUINT_DATA to it."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image in a known format"
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror.lower()
-    if "truncated" in str(error).lower():
-        return "the file is truncated"
-    return " ".join(f"damaged: {error or type(error).__name__}".split())[:120]
 
 
 def _labels(dataset: Any, attribute: str) -> np.ndarray:

@@ -194,13 +194,11 @@ Side = Float64[Tensor, "n 1"]
 def _torchvision_boxes(
     crop: Crop, u: Float64[Tensor, "n u"], h_image: Side, w_image: Side
 ) -> Tries:
-    """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params).
-
-    # differs from torchvision, whose last resort may have no rows: a side has one pixel at least.
-    """
+    """Heights, widths and whether they fit, per try (torchvision, RandomResizedCrop.get_params)."""
     h, w = _log_uniform(crop, u, h_image, w_image)  # (n, tries)
     fits = (h > 0) & (w > 0) & (h <= h_image) & (w <= w_image)
 
+    # differs from torchvision, whose last resort may have no rows: a side has one pixel at least
     ratio = (w_image / h_image).clamp(*crop.ratio)
     h_else = torch.minimum(h_image, (w_image / ratio).round().clamp(min=1))
     w_else = torch.minimum(w_image, (h_image * ratio).round().clamp(min=1))

@@ -1,5 +1,6 @@
 """View recipes as data: what may happen to an image, with which probability and range.
 
+Over 300 lines because each field has its check, and its sentence for `--help`, beside it.
 No randomness and no pixels here: `draw` turns a recipe into parameters per image, `apply`
 turns parameters into pixels. Fields follow the order in which operations are applied.
 Every named recipe cites its table (methods sheet numbers are those of the papers and of the

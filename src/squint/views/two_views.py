@@ -185,10 +185,7 @@ class TwoViews:
 
 def _check_bytes(pixels: Tensor) -> None:
     if pixels.dtype != torch.uint8:
-        raise DataError(
-            f"Views are made of 8-bit pixels, these are {pixels.dtype}. Give torch.uint8, from 0 "
-            "to 255."
-        )
+        raise DataError(f"Views are made of 8-bit pixels, these are {pixels.dtype}: give uint8.")
 
 
 def reduction_of(boxes: Boxes, size: int) -> Reduction:
