@@ -2,8 +2,8 @@
 
 e(z|x) = vMF(u, kappa_e) around the direction u of the features, kappa_e stated; b(z|y) has a head
 and a kappa_b of maximum likelihood on training images, the latter on those the head has not seen.
-It needs no training with a bottleneck, and
-no heads of a method: compressed, plain and foreign encoders stand on one axis.
+It needs no training with a bottleneck, and no heads of a method: compressed, plain and foreign
+encoders stand on one axis.
 """
 
 from collections.abc import Callable, Mapping
