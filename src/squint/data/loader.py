@@ -95,7 +95,7 @@ class PackedLoader:
 
     def _gathered(self, rows: np.ndarray) -> Pixels:
         pixels = self._send(torch.from_numpy(self._pixels[rows]))  # (n, h, w, c)
-        return pixels.permute(0, 3, 1, 2).contiguous()  # (n, c, h, w)
+        return pixels.permute(0, 3, 1, 2)  # (n, c, h, w), as the kernels read it where it lies
 
 
 class FileLoader:
