@@ -19,7 +19,7 @@ from pictures import pixels, write_tree
 from PIL import Image
 from torch import Tensor
 
-from squint.data import Bad, Images, Plan, Unreadable, open_source, order
+from squint.data import Bad, Images, Order, Unreadable, open_source, permutation
 from squint.data.loader import FileLoader, PackedLoader
 from squint.data.picture import Picture
 from squint.data.reader import Draw, Reader, stand_ins
@@ -60,20 +60,24 @@ def images(tmp_path: Path) -> Images:
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**40), st.integers(0, 10_000), st.integers(1, 300))
 def test_order_is_a_permutation_and_pure(seed: int, epoch: int, count: int) -> None:
-    found = order(seed, epoch, count)
+    found = permutation(seed, epoch, count)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(np.sort(found), np.arange(count))
-    np.testing.assert_array_equal(found, order(seed, epoch, count))
+    np.testing.assert_array_equal(found, permutation(seed, epoch, count))
 
 
 def test_the_order_never_changes() -> None:
     """Recorded once; another order is another run under the same seed."""
-    assert order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
-    assert order(1, 0, 10).tolist() != order(0, 1, 10).tolist() != order(0, 0, 10).tolist()
+    assert permutation(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+    assert (
+        permutation(1, 0, 10).tolist()
+        != permutation(0, 1, 10).tolist()
+        != permutation(0, 0, 10).tolist()
+    )
 
 
 def test_the_order_is_uniform_over_first_places() -> None:
-    firsts = np.bincount([order(0, epoch, 4)[0] for epoch in range(2_000)], minlength=4)
+    firsts = np.bincount([permutation(0, epoch, 4)[0] for epoch in range(2_000)], minlength=4)
     assert np.abs(firsts - 500).max() < 100
 
 
@@ -86,13 +90,13 @@ def test_ranks_share_the_batches_of_one_process(
 ) -> None:
     batch_size = share * ranks
     images += batch_size
-    alone = Plan(images=images, batch_size=batch_size, seed=seed)
+    alone = Order(images=images, batch_size=batch_size, seed=seed)
     together = [
-        Plan(images=images, batch_size=batch_size, seed=seed, rank=rank, world_size=ranks)
+        Order(images=images, batch_size=batch_size, seed=seed, rank=rank, world_size=ranks)
         for rank in range(ranks)
     ]
     expected = take(alone.steps(first_step), 5)
-    parts = zip(*(take(plan.steps(first_step), 5) for plan in together), strict=True)
+    parts = zip(*(take(order.steps(first_step), 5) for order in together), strict=True)
     for step, ((epoch, rows), each) in enumerate(zip(expected, parts, strict=True), first_step):
         assert epoch == alone.epoch(step) == step // (images // batch_size)
         np.testing.assert_array_equal(rows, np.concatenate([part for _, part in each]))
@@ -103,16 +107,16 @@ def test_ranks_share_the_batches_of_one_process(
 def test_starting_later_gives_what_would_have_come(
     images: int, batch_size: int, first_step: int
 ) -> None:
-    plan = Plan(images=images + batch_size, batch_size=batch_size, seed=3)
-    whole = take(plan.steps(), first_step + 4)[first_step:]
-    for (epoch, rows), (later_epoch, later) in zip(whole, plan.steps(first_step), strict=False):
+    order = Order(images=images + batch_size, batch_size=batch_size, seed=3)
+    whole = take(order.steps(), first_step + 4)[first_step:]
+    for (epoch, rows), (later_epoch, later) in zip(whole, order.steps(first_step), strict=False):
         assert epoch == later_epoch
         np.testing.assert_array_equal(rows, later)
 
 
 def test_an_epoch_shows_no_image_twice() -> None:
-    plan = Plan(images=10, batch_size=3, seed=0)
-    rows = np.concatenate([rows for _, rows in take(plan.steps(), plan.steps_per_epoch)])
+    order = Order(images=10, batch_size=3, seed=0)
+    rows = np.concatenate([rows for _, rows in take(order.steps(), order.steps_per_epoch)])
     assert len(rows) == len(set(rows.tolist())) == 9
 
 
@@ -120,17 +124,17 @@ def test_batches_that_cannot_be_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"batch_size=11 .* 10 readable .* Lower --batch-size to 10"
     ):
-        Plan(images=10, batch_size=11, seed=0)
+        Order(images=10, batch_size=11, seed=0)
     with pytest.raises(RecipeError, match=r"batch_size=7 can't be split over 2 .* Choose 8"):
-        Plan(images=10, batch_size=7, seed=0, world_size=2)
+        Order(images=10, batch_size=7, seed=0, world_size=2)
     with pytest.raises(RecipeError, match="batch_size=0"):
-        Plan(images=10, batch_size=0, seed=0)
+        Order(images=10, batch_size=0, seed=0)
 
 
 def test_packed_batches_are_the_rows_they_name() -> None:
     stored = np.stack([pixels(k) for k in range(10)])
     loader = PackedLoader(stored, batch_size=4, seed=1)
-    assert loader.steps_per_epoch == 2
+    assert loader.order.steps_per_epoch == 2
     for rows, batch in take(loader.batches(), 5):
         assert batch.shape == (4, 3, 12, 12) and batch.dtype == torch.uint8
         assert rows.dtype == torch.int64
@@ -197,7 +201,9 @@ def test_unreadable_images_are_replaced_and_recorded(
     bad = {3, 4, 9}
     for step, (rows, data) in enumerate(take(loader.batches(), 4)):
         epoch, first = step // 2, 5 * (step % 2)
-        for wanted, row in zip(order(0, epoch, 10)[first : first + 5].tolist(), rows, strict=True):
+        for wanted, row in zip(
+            permutation(0, epoch, 10)[first : first + 5].tolist(), rows, strict=True
+        ):
             others = chain((wanted,), stand_ins(epoch, wanted, 10))
             assert int(row) == next(each for each in others if each not in bad)
         np.testing.assert_array_equal(images_of(data)[0], pixels(int(rows[0])))

@@ -119,7 +119,7 @@ def test_rows_crops_and_quarantine_are_those_of_workers(
     images: Images, decoded: list[tuple[int, ...]]
 ) -> None:
     ours, theirs = loader(images), by_workers(images)
-    assert ours.steps_per_epoch == theirs.steps_per_epoch == 2
+    assert ours.order.steps_per_epoch == theirs.order.steps_per_epoch == 2
     assert_alike(take(ours.batches(), 6), take(theirs.batches(), 6))
     assert {bad.path for bad in ours.quarantine} == {"05.png", "08.jpeg"}
     assert set(ours.quarantine) == set(theirs.quarantine)

@@ -22,7 +22,7 @@ import torch
 from pictures import write_tree
 from torch import Tensor
 
-from squint.data import Images, Plan, open_source
+from squint.data import Images, Order, open_source
 from squint.data.crew import Crew
 from squint.data.loader import FileLoader
 from squint.data.pace import Pace
@@ -289,8 +289,8 @@ def test_without_room_images_are_read_between_steps(
 
 def prefetched(images: Images) -> Prefetch:
     reader = Reader(images, uneven, None, 0)
-    plan = Plan(images=len(images), batch_size=4, seed=1)
-    return Prefetch(reader, plan, 0, Layout(4, (2,), torch.int64), workers=1)
+    order = Order(images=len(images), batch_size=4, seed=1)
+    return Prefetch(reader, order, 0, Layout(4, (2,), torch.int64), workers=1)
 
 
 @pytest.mark.parametrize("room", [True, False])

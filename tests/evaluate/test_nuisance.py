@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
 import squint
-from squint.data import Images, open_source, order
+from squint.data import Images, open_source, permutation
 from squint.errors import DataError
 from squint.evaluate import nuisance
 from squint.evaluate.attributes import Attribute, attributes_of
@@ -120,7 +120,7 @@ def test_a_few_known_images_choose_a_strength() -> None:
         read = nuisance.linear_readable(split(x, x[:, :1], known), categories=False)
         assert read > 0.999, "the weakest penalty, not the strongest"
     x = RNG.normal(size=(60, 3))
-    x[order(0, 0, 30)[:5]] = [-9, 0, 0]  # held out, and all below
+    x[permutation(0, 0, 30)[:5]] = [-9, 0, 0]  # held out, and all below
     y = np.maximum(x[:, :1], 0)
     assert np.isfinite(nuisance.linear_readable(split(x, y, 30), categories=False))
 

@@ -6,7 +6,7 @@
 from squint.data.cache import Packed, pack
 from squint.data.decode import Unreadable
 from squint.data.images import Images
-from squint.data.order import Plan, order
+from squint.data.order import Order, permutation
 from squint.data.preflight import check
 from squint.data.quarantine import Bad, Quarantine
 from squint.data.source import from_anywhere, open_source
@@ -14,13 +14,13 @@ from squint.data.source import from_anywhere, open_source
 __all__ = [
     "Bad",
     "Images",
+    "Order",
     "Packed",
-    "Plan",
     "Quarantine",
     "Unreadable",
     "check",
     "from_anywhere",
     "open_source",
-    "order",
     "pack",
+    "permutation",
 ]

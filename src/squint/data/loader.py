@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from squint.data.images import Images
-from squint.data.order import Plan
+from squint.data.order import Order
 from squint.data.pace import Lately, Pace
 from squint.data.prefetch import Prefetch
 from squint.data.quarantine import Bad, Quarantine, allowed
@@ -47,7 +47,7 @@ class PackedLoader:
     """Batches of decoded images, from memory or a memory map.
 
     Attributes:
-        plan: Which images each step shows.
+        order: Which images each step shows.
         wait_seconds: Time the last batch took; the training step stood still for it.
     """
 
@@ -61,13 +61,13 @@ class PackedLoader:
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Plan batches of `pixels`, (N, h, w, c) uint8.
+        """Batches of `pixels`, (N, h, w, c) uint8.
 
         Raises:
             DataError: If the global batch is larger than the source.
             RecipeError: If the global batch can't be split evenly over the ranks.
         """
-        self.plan = Plan(
+        self.order = Order(
             images=len(pixels),
             batch_size=batch_size,
             seed=seed,
@@ -79,15 +79,10 @@ class PackedLoader:
         self._pixels = np.asarray(pixels)
         self._send = _Sender(device)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches per epoch."""
-        return self.plan.steps_per_epoch
-
     def batches(self, first_step: int = 0) -> Iterator[PackedBatch]:
         """The batches of `first_step` and every step after it, without end."""
         start = time.perf_counter()
-        for _, rows in self.plan.steps(first_step):
+        for _, rows in self.order.steps(first_step):
             batch = PackedBatch(torch.from_numpy(rows), self._gathered(rows))
             self.wait_seconds = time.perf_counter() - start
             yield batch
@@ -105,7 +100,7 @@ class FileLoader:
     batches do not depend on who met it; it is recorded in `quarantine`, whose limit applies.
 
     Attributes:
-        plan: Which images each step shows.
+        order: Which images each step shows.
         quarantine: The unreadable images this rank has met.
         wait_seconds: Time the last batch took; the training step stood still for it.
     """
@@ -124,7 +119,7 @@ class FileLoader:
         device: torch.device | str = "cpu",
         max_unreadable_percent: float = 1.0,
     ) -> None:
-        """Plan batches of `images`.
+        """Batches of `images`.
 
         Args:
             images: The source.
@@ -139,9 +134,9 @@ class FileLoader:
             max_unreadable_percent: Stop if more of the images can't be read.
 
         Raises:
-            DataError, RecipeError: As `Plan` does.
+            DataError, RecipeError: As `Order` does.
         """
-        self.plan = Plan(
+        self.order = Order(
             images=len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
         )
         self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
@@ -151,11 +146,6 @@ class FileLoader:
         self._workers = workers
         self._pace = Pace()
         self._send = _Sender(device)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches per epoch."""
-        return self.plan.steps_per_epoch
 
     def lately(self) -> Lately | None:
         """What the workers have been doing; None if there are none, or too little is known."""
@@ -183,7 +173,7 @@ class FileLoader:
 
     def _layout(self, first_step: int) -> Layout:
         """What batches look like, from their first image."""
-        epoch, rows = next(self.plan.steps(first_step))
+        epoch, rows = next(self.order.steps(first_step))
         item = self._reader.read(epoch, int(rows[0]))
         self.quarantine.add(item.bads)
         assert item.data is not None, "or the quarantine would have been over its limit"
@@ -192,7 +182,7 @@ class FileLoader:
     def _read_ahead(self, first_step: int, layout: Layout) -> "_Batches":
         workers = {"workers": self._workers, "pinned": self._send.is_cuda}
         try:
-            ahead = Prefetch(self._reader, self.plan, first_step, layout, **workers)
+            ahead = Prefetch(self._reader, self.order, first_step, layout, **workers)
         except OSError as error:
             warnings.warn(
                 f"No loader workers ({error.strerror or error}): images are read between steps, "
@@ -209,7 +199,7 @@ class FileLoader:
     def _read_here(self, first_step: int, layout: Layout) -> "_Batches":
         shape = (layout.count, *layout.shape)
         data = torch.empty(shape, dtype=layout.dtype, pin_memory=self._send.is_cuda)
-        for epoch, wanted in self.plan.steps(first_step):
+        for epoch, wanted in self.order.steps(first_step):
             rows = torch.from_numpy(wanted)
             bads = self._reader.fill(epoch, rows, data)
             yield Batch(rows, data), bads

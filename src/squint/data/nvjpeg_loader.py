@@ -19,7 +19,7 @@ from squint.data.ahead import Ahead
 from squint.data.images import Images
 from squint.data.loader import FileBatch
 from squint.data.nvjpeg import decode, first_line
-from squint.data.order import Plan
+from squint.data.order import Order
 from squint.data.pace import Lately, Pace
 from squint.data.picture import Picture
 from squint.data.quarantine import Bad, Quarantine, allowed
@@ -53,7 +53,7 @@ class NvjpegLoader:
     """Batches of the same images as `FileLoader`'s, of nearly the same pixels.
 
     Attributes:
-        plan: Which images each step shows.
+        order: Which images each step shows.
         quarantine: The unreadable images this rank has met.
         wait_seconds: Time the last batch took; the training step stood still for it.
     """
@@ -72,7 +72,7 @@ class NvjpegLoader:
         device: torch.device | str,
         max_unreadable_percent: float = 1.0,
     ) -> None:
-        """Plan batches of `images`; arguments are those of `FileLoader`, and `crop`.
+        """Batches of `images`; arguments are those of `FileLoader`, and `crop`.
 
         Args:
             images: The source.
@@ -87,9 +87,9 @@ class NvjpegLoader:
             max_unreadable_percent: Stop if more of the images can't be read.
 
         Raises:
-            DataError, RecipeError: As `Plan` does.
+            DataError, RecipeError: As `Order` does.
         """
-        self.plan = Plan(
+        self.order = Order(
             images=len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
         )
         self.quarantine = Quarantine(images.name, len(images), max_unreadable_percent)
@@ -102,11 +102,6 @@ class NvjpegLoader:
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._pace = Pace()
         self._refused = False
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches per epoch."""
-        return self.plan.steps_per_epoch
 
     def lately(self) -> Lately | None:
         """How fast batches came, and how busy this process was; None if too little is known."""
@@ -143,7 +138,7 @@ class NvjpegLoader:
 
     def _made(self, first_step: int) -> Generator[_Made, None, None]:
         """What the thread does."""
-        steps = self.plan.steps(first_step)
+        steps = self.order.steps(first_step)
         pool = ThreadPoolExecutor(READERS, "squint-read")
 
         def ask() -> tuple[int, list[int], list[Future[Item | Picture]]]:

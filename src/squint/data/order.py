@@ -9,7 +9,7 @@ import numpy as np
 from squint.errors import DataError, RecipeError
 
 
-def order(seed: int, epoch: int, count: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """Permutation of range(count), int64; the same on every machine, rank and worker count.
 
     Sorts raw random words instead of calling numpy's own shuffle: the raw stream is promised
@@ -25,7 +25,7 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Order:
     """Which images each step of a run shows on one rank.
 
     An epoch shows every image at most once; the images left over after the last whole batch wait
@@ -68,7 +68,7 @@ class Plan:
         share = self.batch_size // self.world_size
         first_epoch, step = divmod(first_step, self.steps_per_epoch)
         for epoch in count_from(first_epoch):
-            shuffled = order(self.seed, epoch, self.images)  # (images,)
+            shuffled = permutation(self.seed, epoch, self.images)  # (images,)
             for k in range(step, self.steps_per_epoch):
                 first = k * self.batch_size + self.rank * share
                 yield epoch, shuffled[first : first + share]

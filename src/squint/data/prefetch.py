@@ -1,7 +1,7 @@
 """Batches read ahead by worker processes, into memory that is shared with them.
 
 A batch is cut into tasks, so that all workers make the next one that is needed; batches come out in
-the order of the plan. How many are read ahead adapts to the training steps: that moves when images
+the order of the steps. How many are read ahead adapts to the training steps: that moves when images
 are read, never which, or what is made of them.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from squint.data.crew import Crew
-from squint.data.order import Plan
+from squint.data.order import Order
 from squint.data.pace import Pace
 from squint.data.quarantine import Bad
 from squint.data.reader import CHUNK, Reader
@@ -73,7 +73,7 @@ class _Coming:
 
 
 class Prefetch:
-    """The batches of a plan from a step on, to iterate over once; `close` it afterwards.
+    """The batches of a run from a step on, to iterate over once; `close` it afterwards.
 
     Attributes:
         depth: How many are read ahead.
@@ -83,7 +83,7 @@ class Prefetch:
     def __init__(
         self,
         reader: Reader,
-        plan: Plan,
+        order: Order,
         first_step: int,
         layout: Layout,
         *,
@@ -94,7 +94,7 @@ class Prefetch:
 
         Args:
             reader: What they do.
-            plan: Which images each step shows.
+            order: Which images each step shows.
             first_step: Where to start.
             layout: Of a batch.
             workers: Number of processes, 1 or more.
@@ -105,7 +105,7 @@ class Prefetch:
         """
         fitting = (AHEAD_MIB << 20) // layout.slot_bytes - 1  # 1: the batch of the present step
         self.depth, self.pace = Depth(min(MOST_AHEAD, max(LEAST_AHEAD, fitting))), Pace()
-        self._steps = plan.steps(first_step)
+        self._steps = order.steps(first_step)
         self._share = min(CHUNK, -(-layout.count // workers))
         self._coming: deque[_Coming] = deque()
         self._free = set(range(1 + self.depth.most))
@@ -125,14 +125,14 @@ class Prefetch:
             RunError: A worker died.
         """
         while True:
-            self._order()
+            self._ask_ahead()
             self._gather(patient=False)
             ready = sum(not batch.missing for batch in self._coming)
             self.depth.step(ready, len(self._coming))
             while self._coming[0].missing:
                 self._gather(patient=True)
             batch = self._coming.popleft()
-            self._order()  # for the time of the step
+            self._ask_ahead()  # for the time of the step
             self.pace.mark()
             bads = [bad for _, met in sorted(batch.bads.items()) for bad in met]
             yield self._ring[batch.slot], bads
@@ -143,7 +143,7 @@ class Prefetch:
         self._crew.close()
         self._ring.end()
 
-    def _order(self) -> None:
+    def _ask_ahead(self) -> None:
         """Ask for as many batches as are to be read ahead."""
         while len(self._coming) < self.depth.ahead:
             slot = min(self._free)

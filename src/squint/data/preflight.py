@@ -6,7 +6,7 @@ import numpy as np
 
 from squint.data.decode import Unreadable, inspect
 from squint.data.images import Images
-from squint.data.order import order
+from squint.data.order import permutation
 from squint.data.quarantine import Bad, enforce
 
 ALL_UP_TO = 4_000
@@ -31,7 +31,7 @@ def check(images: Images, max_unreadable_percent: float = 1.0) -> tuple[Bad, ...
     """
     chosen = np.arange(len(images))
     if len(images) > ALL_UP_TO:
-        chosen = np.sort(order(0, 0, len(images))[:SAMPLE])
+        chosen = np.sort(permutation(0, 0, len(images))[:SAMPLE])
 
     def look(index: int) -> Bad | None:
         try:

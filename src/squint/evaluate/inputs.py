@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from squint.data import Images, Unreadable, order, pack
+from squint.data import Images, Unreadable, pack, permutation
 from squint.data.picture import Picture
 from squint.device import Precision
 from squint.errors import DataError
@@ -221,7 +221,7 @@ def stock_of(images: Images, limit: int | None) -> Stock:
     images = packed.images if packed else images
     rows = np.arange(len(images))
     if limit is not None and limit < len(rows):
-        rows = np.sort(order(0, 0, len(rows))[:limit])
+        rows = np.sort(permutation(0, 0, len(rows))[:limit])
         images = images.select(rows)
     return Stock(images, np.asarray(packed.pixels) if packed else None, rows)
 

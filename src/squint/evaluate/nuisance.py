@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from squint.data import order
+from squint.data import permutation
 from squint.errors import DataError
 from squint.evaluate import figures
 from squint.evaluate.attributes import Attribute, attributes_of, label_of
@@ -159,7 +159,7 @@ def linear_readable(split: Split, *, categories: bool) -> float:
     if categories:
         fitted, held = stratified_split(split.y, share=_HELD_OUT, seed=0)
     else:
-        shuffled = order(0, 0, len(split.y))
+        shuffled = permutation(0, 0, len(split.y))
         cut = max(_LEAST_HELD_OUT, round(_HELD_OUT * len(split.y)))
         fitted, held = shuffled[cut:], shuffled[:cut]
     probe, choice, score = (

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from squint.data import Images, order
+from squint.data import Images, permutation
 from squint.errors import DataError
 
 HELD_OUT = 0.2
@@ -33,7 +33,7 @@ def halves(images: Images) -> Halves:
             f"{images.name} has {len(images)} image, and evaluation learns from some and tests on "
             "others. Give at least two."
         )
-    shuffled = order(0, 0, len(images))
+    shuffled = permutation(0, 0, len(images))
     cut = max(1, round(HELD_OUT * len(images)))
     note = (
         f"test on {cut} of the images, {HELD_OUT:.0%} chosen at random (seed 0); the source has no "

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from squint.data import Images, Unreadable, open_source, order
+from squint.data import Images, Unreadable, open_source, permutation
 from squint.errors import DataError
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON, NAMES, corrupt
@@ -90,7 +90,7 @@ def _from_arrays(bench: Bench, folder: Path, limit: int | None) -> Iterator[Piec
     _check_labels(bench, folder, labels, limit)
     classes = torch.from_numpy(labels.astype(np.int64))
     count = len(labels) // 5
-    chosen = np.sort(order(0, 0, count)[: limit or count])
+    chosen = np.sort(permutation(0, 0, count)[: limit or count])
     view = EvaluationView(bench.views)
     for name in NAMES:
         path = folder / f"{name}.npy"

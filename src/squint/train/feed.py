@@ -140,7 +140,7 @@ class Feed:
         """The batch of `first_step` and of every step after it, without end."""
         loader = self._loader
         for step, batch in enumerate(loader.batches(first_step), first_step):
-            epoch = loader.plan.epoch(step)
+            epoch = loader.order.epoch(step)
             if isinstance(batch, PackedBatch):
                 views = self._views(batch.pixels, batch.rows, epoch)
             else:
