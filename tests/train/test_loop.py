@@ -15,7 +15,9 @@ from squint.device import choose_device, choose_precision
 from squint.errors import DataError, RecipeError, RunError
 from squint.methods import SimCLR, Step
 from squint.runs import Run
-from squint.train import feed, health, loop
+from squint.train import clock as clocks
+from squint.train import feed, health
+from squint.train.clock import Clock
 from squint.train.schedule import cosine
 from train import small
 
@@ -323,12 +325,12 @@ def test_contradictions_are_found_in_the_recipe() -> None:
 def now(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """Seconds on the loop's clock."""
     now = types.SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now.seconds)
+    monkeypatch.setattr(clocks.time, "monotonic", lambda: now.seconds)
     return now
 
 
 def test_the_time_between_checkpoints_starts_with_each_of_them(now: types.SimpleNamespace) -> None:
-    clock = loop.Clock(batch_size=8, save_every_minutes=10.0)
+    clock = Clock(batch_size=8, save_every_minutes=10.0)
     now.seconds += 599
     assert not clock.save_is_due(epoch_end=False)
     now.seconds += 1
@@ -337,7 +339,7 @@ def test_the_time_between_checkpoints_starts_with_each_of_them(now: types.Simple
         now.seconds += 3
     now.seconds += 599
     assert not clock.save_is_due(epoch_end=False)
-    never = loop.Clock(batch_size=8, save_every_minutes=0.0)
+    never = Clock(batch_size=8, save_every_minutes=0.0)
     now.seconds += 10_000
     assert not never.save_is_due(epoch_end=False)
 
@@ -345,7 +347,7 @@ def test_the_time_between_checkpoints_starts_with_each_of_them(now: types.Simple
 def test_short_epochs_end_without_a_checkpoint_where_it_would_cost_much(
     now: types.SimpleNamespace,
 ) -> None:
-    clock = loop.Clock(batch_size=8, save_every_minutes=10.0)
+    clock = Clock(batch_size=8, save_every_minutes=10.0)
     assert clock.save_is_due(epoch_end=True), "the first one says what they cost"
     with clock.saving():
         now.seconds += 0.5
@@ -358,7 +360,7 @@ def test_short_epochs_end_without_a_checkpoint_where_it_would_cost_much(
 def test_checkpoints_that_are_to_be_kept_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "SAVING_SHARE", 0.0)  # none at the end of an epoch for its own sake
+    monkeypatch.setattr(clocks, "SAVING_SHARE", 0.0)  # none at the end of an epoch for its own sake
     recipe = small.recipe("simclr", train__epochs=3.0, train__keep_every_epochs=1)
     run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
     kept = sorted(path.name for path in run.checkpoint.parent.glob("step-*.pt"))

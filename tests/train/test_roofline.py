@@ -7,10 +7,11 @@ from squint import methods
 from squint.data import open_source
 from squint.train import roofline
 from squint.train.feed import Feed, prepare
-from squint.train.loop import Events, Plan, fit
+from squint.train.loop import Events, fit
 from squint.train.pretrain import optimizer_of
 from squint.train.roofline import Peak, Roofline, Work
 from squint.train.runtime import start
+from squint.train.schedule import Plan
 from squint.train.signals import Stop
 from train import small
 

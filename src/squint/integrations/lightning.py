@@ -32,13 +32,14 @@ from squint.recipe import Recipe, leaves, to_dict
 from squint.shapes import Image
 from squint.train import health
 from squint.train.feed import Batch, Feed, check_decode, prepare
-from squint.train.loop import Plan, clip_gradient, lr_factor
+from squint.train.loop import clip_gradient
 from squint.train.pretrain import (
     FREE,
     open_images,
     optimizer_of,
 )
 from squint.train.runtime import Precision, Runtime, seed_everything
+from squint.train.schedule import Plan, lr_factor
 
 try:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer

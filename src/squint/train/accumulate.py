@@ -51,31 +51,29 @@ def forward_backward(
     """
     if pieces == 1:
         with runtime.autocast():
-            step = model(views, progress)
-        step.loss.backward()
-        return step
+            out = model(views, progress)
+        out.loss.backward()
+        return out
     parts = list(zip(*(view.chunk(pieces) for view in views), strict=True))
     if method.couples_images:
-        step = _in_two_passes(method, parts, progress, runtime, reseed)
+        out = _in_two_passes(method, parts, progress, runtime, reseed)
     else:
-        step = _one_by_one(method, parts, progress, runtime)
+        out = _one_by_one(method, parts, progress, runtime)
     runtime.average_gradients(method)
-    return step
+    return out
 
 
 def _one_by_one(method: Method, parts: Sequence[Views], progress: float, runtime: Runtime) -> Step:
-    steps: list[Step] = []
+    outs: list[Step] = []
     for part in parts:
         with runtime.autocast():
-            step = method(part, progress)
-        (step.loss / len(parts)).backward()
-        steps.append(step._replace(loss=step.loss.detach()))
+            out = method(part, progress)
+        (out.loss / len(parts)).backward()
+        outs.append(out._replace(loss=out.loss.detach()))
     return Step(
-        loss=torch.stack([step.loss for step in steps]).mean(),
-        logs={
-            name: torch.stack([step.logs[name] for step in steps]).mean() for name in steps[0].logs
-        },
-        keys=tuple(map(torch.cat, zip(*(step.keys for step in steps), strict=True))),
+        loss=torch.stack([out.loss for out in outs]).mean(),
+        logs={name: torch.stack([out.logs[name] for out in outs]).mean() for name in outs[0].logs},
+        keys=tuple(map(torch.cat, zip(*(out.keys for out in outs), strict=True))),
     )
 
 
@@ -95,8 +93,8 @@ def _in_two_passes(
 
     reseed(0)
     with runtime.autocast():
-        step = method.compare(codes, progress)
-    step.loss.backward()
+        out = method.compare(codes, progress)
+    out.loss.backward()
 
     gradients = [code.grad.chunk(len(parts)) if code.grad is not None else None for code in codes]
     for number, part in enumerate(parts, 1):
@@ -109,7 +107,7 @@ def _in_two_passes(
             if code.requires_grad and gradient is not None
         ]
         torch.autograd.backward([code for code, _ in moving], [grad for _, grad in moving])
-    return step._replace(loss=step.loss.detach())
+    return out._replace(loss=out.loss.detach())
 
 
 @contextmanager

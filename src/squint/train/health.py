@@ -13,7 +13,7 @@ from squint.methods import Step
 class _Taken(NamedTuple):
     """A step whose numbers have not been looked at."""
 
-    step: Step
+    out: Step
     grad_norm: Float[Tensor, ""]
     number: int
     finite: Tensor
@@ -34,24 +34,24 @@ class Watch:
         self._wait = wait
         self._open: _Taken | None = None
 
-    def look(self, step: Step, grad_norm: Float[Tensor, ""], number: int) -> None:
+    def look(self, out: Step, grad_norm: Float[Tensor, ""], number: int) -> None:
         """Make sure that this step is finite, or the one before; see `check_finite`.
 
         Raises:
             RunError: it is not.
         """
         if self._wait:
-            check_finite(step, grad_norm, self._method, number)
+            check_finite(out, grad_norm, self._method, number)
             return
         self.settle()
-        logs = {name: value.detach() for name, value in step.logs.items()}
-        finite = torch.isfinite(step.loss.detach() + grad_norm).to("cpu", non_blocking=True)
+        logs = {name: value.detach() for name, value in out.logs.items()}
+        finite = torch.isfinite(out.loss.detach() + grad_norm).to("cpu", non_blocking=True)
         arrived = None
         if grad_norm.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        kept = Step(step.loss.detach(), logs)
-        self._open = _Taken(kept, grad_norm, number, finite, arrived)
+        without_graph = Step(out.loss.detach(), logs)
+        self._open = _Taken(without_graph, grad_norm, number, finite, arrived)
 
     def settle(self) -> None:
         """Make sure that the steps taken so far are finite.
@@ -65,18 +65,18 @@ class Watch:
         if taken.arrived is not None:
             taken.arrived.synchronize()
         if not bool(taken.finite):  # by now the parameters carry the gradient of the next step
-            check_finite(taken.step, taken.grad_norm, None, taken.number)
+            check_finite(taken.out, taken.grad_norm, None, taken.number)
 
 
 def check_finite(
-    step: Step, grad_norm: Float[Tensor, ""], method: nn.Module | None, number: int
+    out: Step, grad_norm: Float[Tensor, ""], method: nn.Module | None, number: int
 ) -> None:
     """Make sure that the loss and the whole gradient are finite.
 
     Under several ranks gradients are already averaged here, so every rank sees the same and stops.
 
     Args:
-        step: the forward pass, its loss and terms.
+        out: what the method gave: loss and terms.
         grad_norm: norm of the whole gradient.
         method: whose parameters carry the gradient, to name the first bad one; None if they no
             longer do.
@@ -85,12 +85,12 @@ def check_finite(
     Raises:
         RunError: names the bad term or parameter, the step, and what to try.
     """
-    if bool(torch.isfinite(step.loss.detach() + grad_norm)):
+    if bool(torch.isfinite(out.loss.detach() + grad_norm)):
         return
-    terms = [name for name, value in step.logs.items() if not bool(torch.isfinite(value).all())]
+    terms = [name for name, value in out.logs.items() if not bool(torch.isfinite(value).all())]
     if terms:
         what = f"{', '.join(terms)} of the loss"
-    elif not bool(torch.isfinite(step.loss)):
+    elif not bool(torch.isfinite(out.loss)):
         what = "the loss"
     else:
         what = "the gradient" if method is None else _bad_gradient(method)

@@ -4,9 +4,7 @@ Order, views, noise, learning rate and beta are functions of (seed, step). What 
 to start anywhere is therefore weights, optimizer state and the step.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,36 +13,15 @@ from torch import nn
 
 from squint.methods import Method
 from squint.recipe import Recipe
-from squint.train import health, schedule
+from squint.train import health
 from squint.train.accumulate import forward_backward
+from squint.train.clock import Clock
 from squint.train.compiling import begin_step
 from squint.train.feed import Batch
 from squint.train.log import Log, Meter
 from squint.train.runtime import Runtime, seed_everything
+from squint.train.schedule import Plan, learning_rate
 from squint.train.signals import Stop
-
-SAVING_SHARE = 0.02
-"""Share of the time that checkpoints at the ends of epochs may take; epochs can be short."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The numbers of a run that follow from its recipe and its images."""
-
-    steps_per_epoch: int
-    total_steps: int
-    warmup_steps: int
-    lr: float
-
-    @classmethod
-    def of(cls, recipe: Recipe, images: int) -> "Plan":
-        """The plan of a recipe on so many images."""
-        return cls(
-            steps_per_epoch=recipe.steps_per_epoch(images),
-            total_steps=recipe.total_steps(images),
-            warmup_steps=recipe.warmup_steps(images),
-            lr=recipe.scaled_lr,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +50,20 @@ def fit(
 ) -> int:
     """Train from `first_step` to the end, or until asked to stop; returns the steps done.
 
-    A checkpoint is written before returning; on an error the last one stands. `log` is None on
-    ranks other than the first; `pieces` are the parts in which a batch passes the encoder.
+    A checkpoint is written before returning; on an error the last one stands.
+
+    Args:
+        method: on its device, with its first weights or those of a checkpoint.
+        optimizer: over all that is trained in it.
+        batches: of `first_step` and every step after it.
+        first_step: steps done before, 0 for a new run.
+        recipe: what to train.
+        plan: its numbers.
+        pieces: parts in which a batch passes the encoder.
+        runtime: device, precision and ranks.
+        log: None on ranks other than the first.
+        events: what happens beside training.
+        stop: whether someone wants it to end early.
 
     Raises:
         RunError: the loss or a gradient is not finite; a checkpoint can't be written.
@@ -86,9 +75,10 @@ def fit(
     keep_every = recipe.train.keep_every_epochs * plan.steps_per_epoch
     done = first_step
     for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
-        lr = plan.lr * lr_factor(recipe, plan, step)
+        lr = learning_rate(recipe, plan, step)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        progress = step / plan.total_steps
         seed_everything(recipe.train.seed, step)
         begin_step(recipe)
 
@@ -97,7 +87,7 @@ def fit(
             method,
             model,
             batch.views,
-            step / plan.total_steps,
+            progress,
             pieces=pieces,
             runtime=runtime,
             reseed=partial(seed_everything, recipe.train.seed, step),
@@ -105,7 +95,7 @@ def fit(
         grad_norm = clip_gradient(method, recipe)
         watch.look(out, grad_norm, step)
         optimizer.step()
-        method.after_step(out, step / plan.total_steps)
+        method.after_step(out, progress)
         method.steer(out)
 
         done = step + 1
@@ -130,68 +120,6 @@ def fit(
         if stopping:
             break
     return done
-
-
-class Clock:
-    """Speed and waiting since the last `take`, and when a checkpoint is due."""
-
-    def __init__(self, batch_size: int, save_every_minutes: float) -> None:
-        self._batch_size = batch_size
-        self._save_seconds = save_every_minutes * 60
-        self._saved, self._saving_took = time.monotonic(), 0.0
-        self._restart()
-
-    def step(self, wait_seconds: float) -> None:
-        """Count one step."""
-        self._steps += 1
-        self._waited += wait_seconds
-
-    def take(self) -> dict[str, float]:
-        """Images per second and the share of time spent waiting for data."""
-        elapsed = max(time.monotonic() - self._since, 1e-9)
-        speed = {
-            "images_per_second": self._steps * self._batch_size / elapsed,
-            "data_wait": min(1.0, self._waited / elapsed),
-        }
-        self._restart()
-        return speed
-
-    def pause(self) -> None:
-        """Leave what has happened since the last `take` out of the speed."""
-        self._restart()
-
-    def save_is_due(self, *, epoch_end: bool) -> bool:
-        """Whether a checkpoint should be written now: they are apart in time, and cost little."""
-        since = time.monotonic() - self._saved
-        cheap = since * SAVING_SHARE >= self._saving_took
-        return (epoch_end and cheap) or since >= self._save_seconds > 0
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """A checkpoint is written; the time to the next one starts when it is there."""
-        began = time.monotonic()
-        yield
-        self._saved = time.monotonic()
-        self._saving_took = self._saved - began
-
-    def _restart(self) -> None:
-        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
-
-
-def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
-    """Share of the peak learning rate at this step, from 0."""
-    optim, warmup = recipe.optim, plan.warmup_steps
-    if optim.schedule == "cosine":
-        return schedule.warmup_cosine(step, warmup_steps=warmup, total_steps=plan.total_steps)
-    if step < warmup:
-        return step / warmup
-    epoch = step / max(1, plan.steps_per_epoch)
-    if optim.schedule == "epoch_cosine":
-        rise = optim.warmup_epochs
-        return schedule.warmup_cosine(
-            max(int(epoch), rise), warmup_steps=rise, total_steps=recipe.train.epochs
-        )
-    return schedule.step_decay(epoch, milestones=optim.decay_epochs)  # constant has no milestones
 
 
 def clip_gradient(method: nn.Module, recipe: Recipe) -> torch.Tensor:

@@ -27,10 +27,11 @@ from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
 from squint.train.feed import Feed, Readable, check_decode, prepare
 from squint.train.log import Log, Silent, display
-from squint.train.loop import Events, Plan, fit
+from squint.train.loop import Events, fit
 from squint.train.online import online_knn
 from squint.train.pieces import explained, pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
+from squint.train.schedule import Plan
 from squint.train.signals import Interrupted, watch
 from squint.views.paths import pick
 

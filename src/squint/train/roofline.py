@@ -27,9 +27,10 @@ from squint.train import health
 from squint.train.accumulate import buffers_restored
 from squint.train.feed import Batch, Feed, prepare
 from squint.train.log import Meter
-from squint.train.loop import Plan, clip_gradient, lr_factor
+from squint.train.loop import clip_gradient
 from squint.train.pretrain import optimizer_of
 from squint.train.runtime import Runtime, seed_everything, start
+from squint.train.schedule import Plan, learning_rate
 
 PARTS = ("wait", "views", "forward", "loss", "backward", "optimizer", "EMA", "log")
 """Of a step. wait: for pixels; forward: encoder and heads; optimizer: with the gradient's norm;
@@ -198,7 +199,7 @@ def timed_steps(
     for step, batch in enumerate(batches):
         clock.took("views")
         for group in optimizer.param_groups:
-            group["lr"] = plan.lr * lr_factor(recipe, plan, step)
+            group["lr"] = learning_rate(recipe, plan, step)
         seed_everything(recipe.train.seed, step)
         progress = step / plan.total_steps
         optimizer.zero_grad(set_to_none=True)

@@ -1,12 +1,61 @@
-"""Schedules as pure functions of the step, the epoch or the share of training that is done.
+"""Steps and learning rates: pure functions of the step, the epoch or the share of training done.
 
 Nothing here keeps state: the value at a step is the same however often the run was resumed.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from squint.recipe import Recipe
 
 Number = int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The numbers of a run that follow from its recipe and its images."""
+
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    lr: float
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: int) -> "Plan":
+        """The plan of a recipe on so many images."""
+        return cls(
+            steps_per_epoch=recipe.steps_per_epoch(images),
+            total_steps=recipe.total_steps(images),
+            warmup_steps=recipe.warmup_steps(images),
+            lr=recipe.scaled_lr,
+        )
+
+
+def learning_rate(recipe: Recipe, plan: Plan, step: int) -> float:
+    """The learning rate of this step, from 0."""
+    return plan.lr * lr_factor(recipe, plan, step)
+
+
+def lr_factor(recipe: Recipe, plan: Plan, step: int) -> float:
+    """The same as a share of its peak, `plan.lr`."""
+    optim, warmup = recipe.optim, plan.warmup_steps
+    if optim.schedule == "cosine":
+        return warmup_cosine(step, warmup_steps=warmup, total_steps=plan.total_steps)
+    if step < warmup:
+        return step / warmup
+    epoch = step / max(1, plan.steps_per_epoch)
+    match optim.schedule:
+        case "epoch_cosine":
+            return warmup_cosine(
+                max(int(epoch), optim.warmup_epochs),
+                warmup_steps=optim.warmup_epochs,
+                total_steps=recipe.train.epochs,
+            )
+        case "steps":
+            return step_decay(epoch, milestones=optim.decay_epochs)
+        case "constant":
+            return 1.0
 
 
 def cosine(progress: Number) -> float:
