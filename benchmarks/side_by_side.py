@@ -194,8 +194,12 @@ def _joined(path: Path, name: str, tables: Sequence[str]) -> str:
 
     Each table then says for itself where its figures come from.
     """
-    old = path.read_text().split("\n## ")[1:] if path.exists() else []
-    kept = {title: rest for title, _, rest in (part.strip().partition("\n\n") for part in old)}
+    head, *old = path.read_text().split("\n## ") if path.exists() else [""]
+    origin = head.partition("\n")[2].strip()  # of all tables of a file that was written at once
+    kept: dict[str, str] = {}
+    for part in old:
+        title, _, rest = part.strip().partition("\n\n")
+        kept[title] = f"{origin}\n\n{rest}" if origin else rest
     for part in tables:
         title, _, rest = part.removeprefix("## ").partition("\n\n")
         kept[title] = f"{machine()}\n\n{rest}"

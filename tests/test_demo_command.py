@@ -41,3 +41,9 @@ def test_it_is_replaced_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(demo, "_METHODS", ("c-simclr",))
     with pytest.raises(Trained, match="True"):
         demo.main(tmp_path, **ASKED, overwrite=True)
+
+
+def test_a_run_that_would_end_in_its_warmup_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"--epochs 0.5 is shorter than the warm-up.* at least 1"):
+        demo.main(tmp_path, **ASKED | {"epochs": 0.5})
+    assert not list(tmp_path.iterdir())

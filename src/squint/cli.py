@@ -31,7 +31,9 @@ squint: learn image representations without labels, compress them, measure what 
 RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
 or byol, with c- in front when compressed.
 SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, or demo.
-`squint VERB --help` lists the flags of a verb."""
+`--epochs --batch-size --lr --seed --device --workers` are short for `--train.epochs` and so on
+(`--optim.lr`). `squint VERB --help` lists the flags of a verb; `squint pretrain RECIPE --help` those
+of that recipe: queue, target, compression, …"""
 
 USER_ERROR = 2
 """Exit status when the user can mend it."""
@@ -122,7 +124,7 @@ def _demo(arguments: list[str]) -> None:
         out: Path = Path("runs/demo")
         """Folder of the two runs."""
         epochs: float = 20.0
-        """Passes over the 5,000 training images, for each run."""
+        """Passes over the 5,000 training images, for each run; at least 1."""
         seed: int = 0
         """Seed of every draw."""
         device: str = "auto"
@@ -255,7 +257,7 @@ def _resume(arguments: list[str]) -> None:
     class ResumeFlags:
         """Continue a run exactly where it stopped."""
 
-        run: Annotated[Path, tyro.conf.Positional]
+        run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
         """Run folder."""
         data: str = ""
         """Where the images are now, if they have moved; same content."""
@@ -281,7 +283,7 @@ def _evaluate(arguments: list[str]) -> None:
     class EvaluateFlags:
         """Measure an encoder; writes evaluation.json and prints a table."""
 
-        target: Annotated[str, tyro.conf.Positional]
+        target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
         """Run folder, weights file (.safetensors, .pt, .pth), timm:NAME or torchvision:NAME."""
         data: str = ""
         """Images with labels, if not those it was trained on."""
@@ -334,7 +336,7 @@ def _embed(arguments: list[str]) -> None:
     class EmbedFlags:
         """Write the features of every image of a source, with its residual information."""
 
-        run: Annotated[str, tyro.conf.Positional]
+        run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
         """Run folder."""
         out: Annotated[Path, tyro.conf.arg(name="out")]
         """File to write; its ending says the kind: .npz, .csv or .parquet."""
@@ -363,7 +365,7 @@ def _pack(arguments: list[str]) -> None:
         out: Path
         """Folder to make; nothing is overwritten."""
         side: int = 256
-        """Longest that the shorter side may be, in pixels; smaller images keep their size."""
+        """Pixels that the shorter side is reduced to; smaller images keep their size."""
         quality: int = 90
         """Of the JPEG files, 1 to 95."""
         workers: int = os.cpu_count() or 1
@@ -395,7 +397,7 @@ def _recipes(arguments: list[str]) -> None:
     class RecipesFlags:
         """List the recipes, or show one in full with its source and expected result."""
 
-        name: Annotated[str, tyro.conf.Positional] = ""
+        name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
         """METHOD[@SETTING]; without one, all are listed."""
 
     flags = _parse(RecipesFlags, arguments, verb="recipes")

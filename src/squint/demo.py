@@ -10,7 +10,7 @@ from squint.evaluate.protocols import evaluate
 from squint.evaluate.table import side_by_side
 from squint.recipe import Recipe
 from squint.runs import Run
-from squint.train.pretrain import finish, pretrain
+from squint.train.pretrain import pretrain, train_or_resume
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View
 
 _METHODS = ("simclr", "c-simclr")
@@ -30,8 +30,15 @@ def main(out: Path, *, epochs: float, seed: int, device: str, overwrite: bool = 
         overwrite: replace runs of other recipes that are there.
 
     Raises:
-        RunError: a folder holds a run of another recipe, before anything is trained.
+        RunError: a folder holds a run of another recipe, before anything is trained; or there are
+            fewer epochs than the learning rate's warm-up takes.
     """
+    warmup = presets.recipe("simclr@tiny").optim.warmup_epochs
+    if epochs < warmup:
+        raise RunError(
+            f"--epochs {epochs:g} is shorter than the warm-up of the learning rate. Give at least "
+            f"{warmup:g}."
+        )
     recipes = {
         method: recipe(method, epochs=epochs, seed=seed, device=device) for method in _METHODS
     }
@@ -46,7 +53,7 @@ def main(out: Path, *, epochs: float, seed: int, device: str, overwrite: bool = 
     tables = []
     for method, wanted in recipes.items():
         folder = out / method
-        run = finish(images, recipe=wanted, out=folder)
+        run = train_or_resume(images, recipe=wanted, out=folder)
         run = run or pretrain(images, recipe=wanted, out=folder, overwrite=True)
         tables.append(evaluate(run, data=images, protocols=_PROTOCOLS, device=device))
         print()

@@ -172,7 +172,7 @@ def _bounds_of_code(bench: Bench) -> dict[str, Any]:
             row["direction"],
             "projector code's direction h: sqrt(2 KL / (kappa_e A(kappa_e))) / |x - x'| with KL of "
             f"e(z|x) and e(z|x') = vMF(h, kappa_e = {channel.kappa_e:g}), maximum over {pairs} "
-            "(derived in docs/metrics.md)",
+            "(derived in docs/measures.md)",
         ),
         "lipschitz_density_bound": (
             row["density"],
