@@ -32,8 +32,8 @@ RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1
 or byol, with c- in front when compressed.
 SRC is a directory, a .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, or demo.
 `--epochs --batch-size --lr --seed --device --workers` are short for `--train.epochs` and so on
-(`--optim.lr`). `squint VERB --help` lists the flags of a verb; `squint pretrain RECIPE --help` those
-of that recipe: queue, target, compression, …"""
+(`--optim.lr`). `squint VERB --help` lists the flags of a verb, `squint pretrain RECIPE --help`
+those of that recipe: queue, target, compression, …"""
 
 USER_ERROR = 2
 """Exit status when the user can mend it."""
