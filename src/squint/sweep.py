@@ -21,7 +21,7 @@ from squint.evaluate.protocols import check_protocols, evaluate
 from squint.recipe import Recipe
 from squint.runs import Run
 from squint.sweep_plan import PROTOCOLS, Point, begin, plan
-from squint.train.pretrain import finish
+from squint.train.pretrain import train_or_resume
 from squint.train.signals import Interrupted
 
 Table = dict[str, Any]
@@ -118,7 +118,7 @@ def _done(
     quiet: bool,
 ) -> dict[str, Any]:
     """A point's row in the table: trained and measured as far as it is not yet."""
-    run = finish(images, recipe=point.recipe, out=point.folder, quiet=quiet)
+    run = train_or_resume(images, recipe=point.recipe, out=point.folder, quiet=quiet)
     if run is None:
         raise RunError(
             f"{point.folder} holds a run of another recipe. Give the flags the sweep began with, "

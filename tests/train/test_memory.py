@@ -22,7 +22,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
 outside = [step() for _ in range(4)][-1]
-with memory.kept():
+with memory.freed_memory_kept():
     inside = max([step() for _ in range(40)][-4:])  # the heap's holes settle within ten steps
     held = resident()
 print(outside, inside, held - resident())

@@ -80,7 +80,7 @@ def large(name: str = "simclr", **changes: object) -> Recipe:
 def kept_per_image(recipe: Recipe) -> float:
     host = pieces._host_of(methods.build(recipe), recipe, small.runtime())
     assert host is not None
-    return host.kept
+    return host.per_image
 
 
 def test_what_a_graph_keeps_is_counted_once_and_without_parameters() -> None:
@@ -90,14 +90,14 @@ def test_what_a_graph_keeps_is_counted_once_and_without_parameters() -> None:
     def forward() -> Tensor:
         return layer(x).sigmoid().square().sum()
 
-    assert memory.kept_bytes(layer, forward) == 4 * (7 * 10 + 7 * 20)  # x; the sigmoid, used twice
+    assert memory.graph_bytes(layer, forward) == 4 * (7 * 10 + 7 * 20)  # x; the sigmoid, used twice
 
 
 def test_a_step_is_measured_by_what_its_graph_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = large()
     method = methods.build(recipe)
     x = torch.randn(2 * small.BATCH, 3, 384, 384)
-    whole = memory.kept_bytes(method, lambda: method.projector(method.encoder(x)))
+    whole = memory.graph_bytes(method, lambda: method.projector(method.encoder(x)))
     assert small.BATCH * kept_per_image(recipe) == pytest.approx(whole, rel=0.02)
 
 
@@ -179,7 +179,7 @@ def test_a_resumed_run_keeps_the_pieces_it_began_with(
     small.assert_same_bits(whole, squint.resume(tmp_path / "parts", quiet=True))
     free(0.3)
     with pytest.raises(RunError, match="8 images at once"):
-        pieces_of(methods.build(recipe), recipe, small.runtime(), begun_in=2)
+        pieces_of(methods.build(recipe), recipe, small.runtime(), pieces_before=2)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_memory_that_runs_out_is_explained() -> None:
     recipe = small.recipe(train__micro_batch_size=8)
     with (
         pytest.raises(RunError, match=r"8 images at once .* --train.micro-batch-size 4 "),
-        pieces.explained(recipe, small.runtime(), 2),
+        pieces.memory_errors_explained(recipe, small.runtime(), 2),
     ):
         raise torch.OutOfMemoryError("full")

@@ -1,8 +1,9 @@
-"""The memory of a step: how much is there, how much a graph keeps, and what is kept in between.
+"""The memory of a step: how much is free, how much a graph keeps, and keeping what is freed.
 
 A step on a CPU frees what it allocated, some hundred MB, and the next one allocates it again. The
 GNU C library gives much of that back to the kernel, which has to clear every page anew: 5 to 10 %
-of the time of a step (docs/speed.md). `kept` keeps it; the peak stays about what it was.
+of the time of a step (docs/speed.md). `freed_memory_kept` avoids that; the peak stays about what it
+was.
 """
 
 import ctypes
@@ -41,7 +42,7 @@ def _numbers(table: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines}
 
 
-def kept_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+def graph_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
     """Bytes that a forward pass keeps for its backward pass, parameters not counted."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}  # by storage, which lives as long as its tensor
@@ -58,8 +59,11 @@ def kept_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keep freed memory inside; hand it back on leaving. Does nothing without the GNU C library."""
+def freed_memory_kept() -> Iterator[None]:
+    """Keep what is freed inside for the next step, and give it back on leaving.
+
+    Does nothing without the GNU C library.
+    """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
         yield

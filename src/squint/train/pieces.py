@@ -30,7 +30,7 @@ MARGIN = 1.25
 """What a step takes in all, over what it keeps for the backward pass; 1.1 was measured."""
 
 
-def pieces_of(method: Method, recipe: Recipe, runtime: Runtime, *, begun_in: int = 0) -> int:
+def pieces_of(method: Method, recipe: Recipe, runtime: Runtime, *, pieces_before: int = 0) -> int:
     """Parts in which a batch goes through the encoder; 1 is the whole batch at once.
 
     Called before the ranks' batch norms are joined. Where nothing is known of memory (neither CUDA
@@ -40,16 +40,16 @@ def pieces_of(method: Method, recipe: Recipe, runtime: Runtime, *, begun_in: int
         method: not yet on its device.
         recipe: says how many images a piece has.
         runtime: device, and share of the batch.
-        begun_in: parts in which the run that is resumed began, which `auto` keeps: batch norm sees
-            a piece at a time. 0: a new run.
+        pieces_before: parts in which the run that is resumed began, which `auto` keeps, since
+            batch norm sees a piece at a time. 0: a new run.
 
     Raises:
         RecipeError: a piece can't be shared out over the ranks.
         RunError: what is asked for can't fit; not even a piece of 2 images fits.
     """
     micro, batch, ranks = recipe.train.micro_batch_size, recipe.train.batch_size, runtime.world_size
-    if micro == "auto" and begun_in:
-        micro = batch // begun_in
+    if micro == "auto" and pieces_before:
+        micro = batch // pieces_before
     if micro not in ("off", "auto") and micro % ranks:
         raise RecipeError(
             f"train.micro_batch_size={micro} is global and can't be split evenly over "
@@ -77,8 +77,8 @@ def pieces_of(method: Method, recipe: Recipe, runtime: Runtime, *, begun_in: int
 
 
 @contextmanager
-def explained(recipe: Recipe, runtime: Runtime, pieces: int) -> Iterator[None]:
-    """Say in a sentence that memory ran out inside, and what takes less of it.
+def memory_errors_explained(recipe: Recipe, runtime: Runtime, pieces: int) -> Iterator[None]:
+    """Say in a sentence if memory runs out inside, and what takes less of it.
 
     Raises:
         RunError: it did.
@@ -113,12 +113,12 @@ class _Host:
 
     free: int
     """Bytes, for this rank."""
-    kept: float
+    per_image: float
     """Bytes that an image's views keep for the backward pass."""
 
     def needs(self, images: int) -> float:
         """Bytes that a step in which so many images are one piece takes at the least."""
-        return images * self.kept
+        return images * self.per_image
 
     def has_room_for(self, images: int) -> bool:
         """Whether a piece of so many images fits, as far as can be told."""
@@ -133,17 +133,17 @@ def _host_of(method: Method, recipe: Recipe, runtime: Runtime) -> _Host | None:
         return None
     # twice, for what does not grow with the number of views: weights in bfloat16
     least = 2 * max(1, getattr(recipe.method, "norm_groups", 1) // runtime.world_size)
-    few, more = (_kept_bytes(method, recipe, runtime, views) for views in (least, 2 * least))
+    few, more = (_graph_bytes(method, recipe, runtime, views) for views in (least, 2 * least))
     asymmetric = isinstance(recipe.method, MoCoConfig) and not recipe.method.symmetric
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.world_size))
-    return _Host(free=free // neighbours, kept=(more - few) / least * (1 if asymmetric else 2))
+    return _Host(free=free // neighbours, per_image=(more - few) / least * (1 if asymmetric else 2))
 
 
-def _kept_bytes(method: Method, recipe: Recipe, runtime: Runtime, views: int) -> int:
+def _graph_bytes(method: Method, recipe: Recipe, runtime: Runtime, views: int) -> int:
     x = torch.zeros(views, recipe.encoder.in_channels, recipe.views.size, recipe.views.size)
     x = x.contiguous(memory_format=runtime.memory_format)
     with buffers_restored(method), runtime.autocast():
-        return memory.kept_bytes(method, lambda: method.projector(method.encoder(x)))
+        return memory.graph_bytes(method, lambda: method.projector(method.encoder(x)))
 
 
 def _refuse_or_warn(host: _Host, recipe: Recipe, images: int) -> None:

@@ -29,7 +29,7 @@ from squint.train.feed import Feed, Readable, check_decode, prepare
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, fit
 from squint.train.online import online_knn
-from squint.train.pieces import explained, pieces_of
+from squint.train.pieces import memory_errors_explained, pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.schedule import Plan
 from squint.train.signals import Interrupted, watch
@@ -72,12 +72,12 @@ def pretrain(
         if runtime.is_main:
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
-        begun = _begin(chosen, images, prepare(images, chosen), runtime)
+        setup = _set_up(chosen, images, prepare(images, chosen), runtime)
         if runtime.is_main:
-            derived = dataclasses.asdict(begun.plan) | {"images": begun.count}
+            derived = dataclasses.asdict(setup.plan) | {"images": setup.count}
             runs.create(folder, chosen, source=_source(data), derived=derived, overwrite=overwrite)
-        runtime.any_rank(False)  # the others wait for the folder
-        return _train(Run(folder), begun, None, quiet=quiet)
+        runtime.barrier()  # the others wait for the folder
+        return _train(Run(folder), setup, None, quiet=quiet)
 
 
 def resume(
@@ -116,8 +116,8 @@ def resume(
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        begun = _begin(recipe, images, readable, runtime, begun_in=position.pieces)
-        return _train(run, begun, state, quiet=quiet)
+        setup = _set_up(recipe, images, readable, runtime, pieces_before=position.pieces)
+        return _train(run, setup, state, quiet=quiet)
 
 
 FREE = frozenset(
@@ -147,8 +147,10 @@ def _check_unchanged(run: Run, recipe: Recipe, state: Mapping[str, Any]) -> None
         )
 
 
-def finish(images: Images, *, recipe: Recipe, out: Path, quiet: bool = False) -> Run | None:
-    """The finished run of a recipe in a folder: found, continued, or trained.
+def train_or_resume(
+    images: Images, *, recipe: Recipe, out: Path, quiet: bool = False
+) -> Run | None:
+    """The finished run of a recipe in a folder: trained there, resumed, or found finished.
 
     Returns:
         The run; None if the folder holds one of another recipe, which is left alone.
@@ -170,7 +172,7 @@ def finish(images: Images, *, recipe: Recipe, out: Path, quiet: bool = False) ->
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Begun:
+class _Setup:
     """All that a run needs beside its folder, in place and not yet trained."""
 
     recipe: Recipe
@@ -179,7 +181,7 @@ class _Begun:
     method: Method
     optimizer: torch.optim.Optimizer
     pieces: int
-    """In which a batch goes through the encoder."""
+    """Parts in which a batch goes through the encoder."""
     runtime: Runtime
 
     @property
@@ -193,21 +195,21 @@ class _Begun:
         return Plan.of(self.recipe, self.count)
 
 
-def _begin(
-    recipe: Recipe, images: Images, readable: Readable, runtime: Runtime, *, begun_in: int = 0
-) -> _Begun:
-    """The method with its first weights, and its optimizer.
+def _set_up(
+    recipe: Recipe, images: Images, readable: Readable, runtime: Runtime, *, pieces_before: int = 0
+) -> _Setup:
+    """What a recipe asks for, made; the method with its first weights.
 
-    Made before anything is written: a recipe that can't be built leaves no folder behind.
+    Before anything is written: a recipe that can't be made leaves no folder behind.
     """
     pick(recipe.train.views_path, runtime.device)  # says what is missing
     check_graphs(recipe, runtime)
     check_decode(recipe, runtime)
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe, images=len(readable.images))
-    pieces = pieces_of(method, recipe, runtime, begun_in=begun_in)
+    pieces = pieces_of(method, recipe, runtime, pieces_before=pieces_before)
     runtime.place(method)
-    return _Begun(
+    return _Setup(
         recipe=recipe,
         images=images,
         readable=readable,
@@ -218,41 +220,41 @@ def _begin(
     )
 
 
-def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: bool) -> Run:
+def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: bool) -> Run:
     """The part that a new and a resumed run share."""
-    recipe, method, runtime, plan = begun.recipe, begun.method, begun.runtime, begun.plan
+    recipe, method, runtime, plan = setup.recipe, setup.method, setup.runtime, setup.plan
     first_step = 0
-    if state is not None:
+    if state is not None:  # resuming
         first_step = checkpoint.position_of(state).step
-        _restore(state, method, begun.optimizer)
+        _restore(state, method, setup.optimizer)
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(runs.alone(run))
         stop = stack.enter_context(watch())
-        feed = Feed(begun.readable, recipe, runtime)
+        feed = Feed(setup.readable, recipe, runtime)
         log = None
         if runtime.is_main:
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             log = stack.enter_context(Log(run, screen, first_step=first_step, advice=feed.advice))
-            log.say(_banner(run, begun, first_step, feed.where))
-        compiled = compile_encoders(method, recipe, runtime, pieces=begun.pieces)
+            log.say(_banner(run, setup, first_step, feed.where))
+        compiled = compile_encoders(method, recipe, runtime, pieces=setup.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")
-        stack.enter_context(explained(recipe, runtime, begun.pieces))
+        stack.enter_context(memory_errors_explained(recipe, runtime, setup.pieces))
         done = fit(
             method,
-            begun.optimizer,
+            setup.optimizer,
             feed.batches(first_step),
             first_step=first_step,
             recipe=recipe,
             plan=plan,
-            pieces=begun.pieces,
+            pieces=setup.pieces,
             runtime=runtime,
             log=log,
             events=Events(
-                save=_saver(run, begun, feed),
-                online_knn=online_knn(method.encoder, begun.images, recipe, runtime),
+                save=_saver(run, setup, feed),
+                online_knn=online_knn(method.encoder, setup.images, recipe, runtime),
             ),
             stop=stop,
         )
@@ -260,7 +262,7 @@ def _train(run: Run, begun: _Begun, state: Mapping[str, Any] | None, *, quiet: b
         raise Interrupted(
             f"stopped after step {done} of {plan.total_steps} and saved. "
             f"Go on with: squint resume {run.path}",
-            stop.signal or signal.SIGTERM,  # another rank was asked to
+            stop.signal or signal.SIGTERM,  # 0: the signal came to another rank
         )
     if stop.asked:  # in the last step: nothing is left to do, and no more is begun
         raise Interrupted(f"stopped after the last step: {run.path} is finished.", stop.signal)
@@ -293,16 +295,16 @@ def _restore(state: Mapping[str, Any], method: Method, optimizer: torch.optim.Op
         ) from None
 
 
-def _saver(run: Run, begun: _Begun, feed: Feed) -> Callable[[int], None]:
+def _saver(run: Run, setup: _Setup, feed: Feed) -> Callable[[int], None]:
     """What writes checkpoint, encoder and quarantine after a step; nothing on other ranks."""
-    recipe, method, optimizer = begun.recipe, begun.method, begun.optimizer
-    fingerprint = _fingerprint(begun.readable.images)
-    keep_every = recipe.train.keep_every_epochs * begun.plan.steps_per_epoch
+    recipe, method, optimizer = setup.recipe, setup.method, setup.optimizer
+    fingerprint = _fingerprint(setup.readable.images)
+    keep_every = recipe.train.keep_every_epochs * setup.plan.steps_per_epoch
 
     def save(step: int) -> None:
-        if not begun.runtime.is_main:
+        if not setup.runtime.is_main:
             return
-        position = Position(step, begun.count, fingerprint, begun.runtime.precision, begun.pieces)
+        position = Position(step, setup.count, fingerprint, setup.runtime.precision, setup.pieces)
         checkpoint.save(run.checkpoint, method, optimizer, position, recipe)
         if keep_every and step % keep_every == 0:
             kept = run.checkpoint.with_name(f"step-{step:08d}.pt")
@@ -352,19 +354,19 @@ def _device_name(runtime: Runtime) -> str:
     return str(runtime.device)
 
 
-def _banner(run: Run, begun: _Begun, first_step: int, where: str) -> str:
+def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
     """What a run is about to do, in a few lines."""
-    recipe, runtime, plan = begun.recipe, begun.runtime, begun.plan
-    weights = sum(p.numel() for p in begun.method.encoder.parameters())
-    batch, bad = recipe.train.batch_size, len(begun.readable.bad)
+    recipe, runtime, plan = setup.recipe, setup.runtime, setup.plan
+    weights = sum(p.numel() for p in setup.method.encoder.parameters())
+    batch, bad = recipe.train.batch_size, len(setup.readable.bad)
     ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
     negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
-    parts = f" in pieces of {batch // begun.pieces}" if begun.pieces > 1 else ""
+    parts = f" in pieces of {batch // setup.pieces}" if setup.pieces > 1 else ""
     unreadable = f", {bad} unreadable set aside" if bad else ""
     start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
     return (
         f"{recipe.name}  {start_word}\n"
-        f"  images   {begun.count:,} {where}{unreadable}\n"
+        f"  images   {setup.count:,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
         f"  views    {pick(recipe.train.views_path, runtime.device).why}\n"

@@ -1,4 +1,4 @@
-"""Where a run runs: device, precision and ranks. The only file that knows process groups.
+"""Where a run runs: device, precision, ranks. The only file that starts and ends a process group.
 
 Started alone it is one rank; started by `torchrun` it is one of many. A method never notices:
 what it must know of other ranks it asks `ops.gather`.
@@ -93,6 +93,10 @@ class Runtime:
         dist.all_reduce(total)
         return bool(total.item())
 
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
+        self.any_rank(False)
+
     def mean(self, values: Float[Tensor, " _"]) -> Float[Tensor, " _"]:
         """Mean of each value over the ranks; alone, the values themselves."""
         if self.world_size == 1:
@@ -147,7 +151,7 @@ def start(train: TrainConfig, *, precision: str | None = None) -> Iterator[Runti
     if joined := world_size > 1 and alone:
         dist.init_process_group(process_group(device))
     try:
-        with memory.kept() if device.type == "cpu" else nullcontext():
+        with memory.freed_memory_kept() if device.type == "cpu" else nullcontext():
             yield Runtime(
                 rank=gather.rank(),
                 world_size=world_size,
