@@ -13,9 +13,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "squint"
 BELOW = {
     "errors": set(),
     "shapes": set(),
+    "files": set(),
     "native": {"errors", "shapes"},
     "ops": {"errors", "shapes", "native", "device", "trial"},
-    "data": {"errors", "shapes", "native"},
+    "data": {"errors", "shapes", "files", "native"},
     "views": {"errors", "shapes", "native", "data", "device", "trial"},
     "codec": {"errors"},
     "device": {"errors"},
@@ -28,7 +29,7 @@ BELOW = {
     "compression": {"errors", "shapes", "ops", "nn"},
     "methods": {"errors", "shapes", "ops", "nn", "compression", "configs", "recipe"},
     "earlier": {"codec", "configs", "views"},
-    "runs": {"errors", "codec", "recipe", "earlier"},
+    "runs": {"errors", "files", "codec", "recipe", "earlier"},
     "interop": {
         "errors",
         "shapes",

@@ -17,23 +17,17 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from squint import __version__, codec, earlier
+from squint import __version__, codec, earlier, files
 from squint.errors import CheckpointError, RecipeError, RunError
 from squint.recipe import Recipe
-
-try:
-    import fcntl
-except ImportError:  # Windows: without locks
-    fcntl = None
 
 FORMAT = 1
 """Version of recipe.json and of the checkpoint; a reader refuses a later one."""
@@ -110,13 +104,15 @@ class Run:
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        lines = (
+            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        )
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def evaluation(self) -> dict[str, Any]:
         """What evaluation.json holds; {} before the first evaluation."""
         try:
-            return json.loads((self.path / "evaluation.json").read_text())
+            return json.loads((self.path / "evaluation.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}
 
@@ -165,7 +161,7 @@ class Run:
                 f"There is no {self.path}. Give the folder that `squint pretrain` wrote."
             )
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
                 f"{self.path} is not a run: it has no recipe.json. "
@@ -272,15 +268,15 @@ def create(
 def alone(run: Run) -> Iterator[None]:
     """Nobody else trains this run meanwhile; what killed processes left half written is removed.
 
-    The lock is one on recipe.json, which goes with the process; where the platform or the file
-    system knows none, nobody is kept out.
+    The lock is on recipe.json itself, and is waited for only a moment: who trains the run may take
+    days. Where the platform or the file system knows no locks, nobody is kept out.
 
     Raises:
         RunError: another process is training it.
     """
     with (run.path / "recipe.json").open("rb") as file:
         end = time.monotonic() + _PATIENCE_SECONDS
-        while not _locked(file):
+        while not files.try_lock(file):
             if time.monotonic() > end:
                 raise RunError(
                     f"{run.path} is being trained by another process. Wait for it, or stop it "
@@ -290,23 +286,8 @@ def alone(run: Run) -> Iterator[None]:
         _sweep(run)
         try:
             yield
-        finally:  # closing is not enough while a forked worker has the file open, too
-            if fcntl is not None:
-                with suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Whether the file is ours now, or can't be anyone's."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+        finally:
+            files.unlock(file)
 
 
 def _sweep(run: Run) -> None:
@@ -321,30 +302,22 @@ def _sweep(run: Run) -> None:
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON to `path`, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(
+            json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well.
-
-    Readers see the old file or the new one, also after a crash or a full disk.
+    """`files.replacing`, readable by all, with an error in a sentence.
 
     Raises:
         RunError: the disk is full or the folder can't be written to; `path` is as it was.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with files.replacing(path) as temporary:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
             temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}. The old file, if any, is "

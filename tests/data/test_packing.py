@@ -20,6 +20,7 @@ from PIL import Image
 
 from squint.data import Bad, Images, Packed, Unreadable, cache, cachedir, open_source, pack
 from squint.errors import DataError
+from squint.files import lock
 
 
 @pytest.fixture
@@ -256,8 +257,8 @@ def test_of_several_that_pack_the_same_source_at_once_one_does(
 ALONE = """
 import sys
 from pathlib import Path
-from squint.data.cachedir import alone
-with alone(Path(sys.argv[1])):
+from squint.files import lock
+with lock(Path(sys.argv[1])):
     print(flush=True)
     sys.stdin.read()
 """
@@ -269,7 +270,7 @@ def test_one_is_alone_with_a_path_and_the_dead_keep_nobody_waiting(tmp_path: Pat
     entered = threading.Event()
 
     def enter() -> None:
-        with cachedir.alone(path):
+        with lock(path):
             entered.set()
 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -286,7 +287,7 @@ def test_one_is_alone_with_a_path_and_the_dead_keep_nobody_waiting(tmp_path: Pat
 
 def test_where_no_lock_can_be_had_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with cachedir.alone(tmp_path / "file" / "a"), cachedir.alone(tmp_path / "file" / "a"):
+    with lock(tmp_path / "file" / "a"), lock(tmp_path / "file" / "a"):
         pass
 
 

@@ -119,8 +119,8 @@ def test_writers_take_turns(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from squint.data.cachedir import alone
-with alone(Path(sys.argv[1])):
+from squint.files import lock
+with lock(Path(sys.argv[1])):
     print("mine", flush=True)
     time.sleep(600)
 """

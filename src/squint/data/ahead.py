@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 from squint.errors import RunError
 
 _PATIENCE_S = 5.0
-"""For the thread to end: what it is in the midst of has this long."""
+"""Seconds `close` waits for the thread to finish what it is doing."""
 _LOOK_S = 0.1
-"""Between two looks at whether the other side is still there."""
+"""Seconds between two looks at whether the other side is still there."""
 
 Given = TypeVar("Given")
 

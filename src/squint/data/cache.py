@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from squint.data.cachedir import alone, cache_directory, written_whole
+from squint.data.cachedir import cache_directory, written_whole
 from squint.data.decode import Unreadable
 from squint.data.images import Images
 from squint.data.quarantine import Bad, enforce
+from squint.files import lock
 
 LARGEST_SIDE = 64
 """Pixels. Larger images are decoded when they are needed."""
@@ -147,7 +148,7 @@ def _readable(images: Images, index: int) -> bool:
 
 def _packed_anew(path: Path, images: Images, shape: _Shape) -> _Block:
     try:
-        with alone(path):
+        with lock(path):
             if found := _kept(path, images, shape):  # another rank was faster
                 return found
             _write(path, images, shape)

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from squint.data.cachedir import written_whole
 from squint.errors import DataError
 
 _NAMED = 5
@@ -47,10 +45,10 @@ class Quarantine:
             self._bads.setdefault(bad.path, bad)
         enforce(tuple(self), self.total, self.max_unreadable_percent, self.source)
 
-    def write(self, path: Path) -> None:
-        """Write one line `path<TAB>reason` per image, replacing the file in one step."""
-        with written_whole(path) as file:
-            file.writelines(f"{bad.path}\t{bad.reason}\n".encode() for bad in self)
+
+def lines(bads: Iterable[Bad]) -> str:
+    """What quarantine.txt holds: one line `path<TAB>reason` for each of the images."""
+    return "".join(dict.fromkeys(f"{bad.path}\t{bad.reason}\n" for bad in bads))
 
 
 def allowed(total: int, max_unreadable_percent: float) -> int:

@@ -23,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from squint.data.cachedir import alone, cache_directory, file_identity, written_whole
+from squint.data.cachedir import cache_directory, file_identity, written_whole
 from squint.data.decode import Unreadable
 from squint.data.images import Images, Store, endings, passing_over
 from squint.data.layout import is_image, laid_out, nothing_found, numbered, printable
 from squint.errors import DataError
+from squint.files import lock
 
 _STREAM_VERSION = 1
 """Of how archives are decompressed."""
@@ -139,7 +140,7 @@ def _decompressed(path: Path, plain: Path) -> Path:
             return path
     if plain.exists():
         return plain
-    with alone(plain):
+    with lock(plain):
         if not plain.exists():
             _decompress(path, plain)
     return plain

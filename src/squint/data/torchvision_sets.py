@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from squint.data.cachedir import alone, cache_directory, lock_of
+from squint.data.cachedir import cache_directory
 from squint.data.decode import Unreadable, reason_of
 from squint.data.images import UNKNOWN, Images, Store
 from squint.errors import DataError
+from squint.files import lock, lock_file
 
 PREFIX = "torchvision:"
 
@@ -141,14 +142,14 @@ def _loaded(name: str, split: str, root: Path) -> Any:
     make = functools.partial(getattr(datasets, name), root, **KNOWN[name].splits[split])
     absent = (RuntimeError, OSError)
     # While another rank downloads, what is there may be half of it.
-    lock = lock_of(root / name)
-    if not lock.exists():
+    locked = lock_file(root / name)
+    if not locked.exists():
         with contextlib.suppress(*absent):
             found = make(download=False)
-            if not lock.exists():
+            if not locked.exists():
                 return found
     try:
-        with alone(root / name):
+        with lock(root / name):
             with contextlib.suppress(*absent):
                 return make(download=False)
             root.mkdir(parents=True, exist_ok=True)

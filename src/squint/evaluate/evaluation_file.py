@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from squint import runs
-from squint.data.cachedir import alone
 from squint.errors import RunError
+from squint.files import lock
 
 Table = dict[str, Any]
 """What the file holds: `results` by name (entries as in `bench.py`), what they are of, and in
@@ -42,7 +42,7 @@ def add(path: Path, head: Mapping[str, Any], results: Mapping[str, Any]) -> Tabl
     Raises:
         RunError: the file is damaged or can't be written.
     """
-    with alone(path):
+    with lock(path):
         table = joined(path, head, results)
         runs.write_json(path, table)
     return table
@@ -56,7 +56,7 @@ def _is_of(table: Table, head: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> Table:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

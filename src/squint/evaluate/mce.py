@@ -139,7 +139,7 @@ def _recorded(path: Path, ours: Mapping[str, Any]) -> Errors:
 def _entries(path: Path) -> list[dict[str, Any]]:
     """Errors on corrupted images in an evaluation.json, the latest first."""
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8"))
         tables = [table, *table.get("others", [])]
         entries = [each["results"].get("corrupted_error") for each in tables]
         return [

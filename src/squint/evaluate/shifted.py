@@ -195,14 +195,14 @@ class Borderless(Store):
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _no_mapping(path, error) from None
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text().splitlines()]
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise _no_mapping(path, error) from None
 

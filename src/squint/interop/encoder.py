@@ -92,7 +92,7 @@ def load(path: str | Path | Run) -> PretrainedEncoder:
     weights = path / "encoder.safetensors" if path.is_dir() else path
     card_path = weights.with_suffix(".json")
     try:
-        card = json.loads(card_path.read_text())
+        card = json.loads(card_path.read_text(encoding="utf-8"))
         state = safetensors.torch.load_file(weights)
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename or weights} does not exist. {_PAIR}") from None

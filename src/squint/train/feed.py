@@ -15,6 +15,7 @@ from squint import runs
 from squint.data import Bad, Images, Packed, check, nvjpeg, pack
 from squint.data.loader import FileLoader, PackedBatch, PackedLoader
 from squint.data.nvjpeg_loader import NvjpegLoader
+from squint.data.quarantine import lines
 from squint.errors import DataError, RecipeError
 from squint.recipe import Recipe
 from squint.shapes import Image
@@ -151,10 +152,9 @@ class Feed:
     def write_quarantine(self, path: Path) -> None:
         """Write the images that could not be read so far, if there are any."""
         met = () if isinstance(self._loader, PackedLoader) else self._loader.quarantine
-        lines = {f"{bad.path}\t{bad.reason}\n": None for bad in (*self._bad, *met)}
-        if lines:
+        if bads := (*self._bad, *met):
             with runs.replacing(path) as temporary:
-                temporary.write_text("".join(lines))
+                temporary.write_text(lines(bads), encoding="utf-8")
 
     def _laid_out(self, images: Image) -> Image:
         return images.contiguous(memory_format=self._runtime.memory_format)

@@ -149,8 +149,10 @@ class Log:
     ) -> None:
         kept = [record for record in run.records() if record["step"] <= first_step]
         with runs.replacing(run.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        self._file = run.metrics.open("a")
+            temporary.write_text(
+                "".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8"
+            )
+        self._file = run.metrics.open("a", encoding="utf-8")
         self._run, self._first_step = run, first_step
         self._screen = screen
         self._newest: dict[str, Any] = {}

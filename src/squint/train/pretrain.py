@@ -338,7 +338,7 @@ def _write_environment(run: Run, runtime: Runtime) -> None:
     sessions: list[Any] = []
     if path.exists():
         with contextlib.suppress(ValueError, KeyError, OSError):
-            sessions = json.loads(path.read_text())["sessions"]
+            sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
     session = environment() | {
         "device": _device_name(runtime),
         "world_size": runtime.world_size,
