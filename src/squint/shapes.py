@@ -29,5 +29,7 @@ Features = Float[Tensor, "n f"]
 Rows = Int[Tensor, " n"]
 """Indices of images in their source."""
 
+Scalar = Float[Tensor, ""]
+
 View = Literal[0, 1]
 """Which of the two views of an image."""

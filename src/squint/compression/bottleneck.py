@@ -9,28 +9,36 @@ A method minimises objective + beta * rate.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from squint.compression import information
 from squint.compression.kappa_head import KappaHead
 from squint.errors import RecipeError
 from squint.ops import gather, vmf
+from squint.shapes import Codes, Scalar
 
 Residual = Literal["closed_form", "sampled"]
 BetaSchedule = Literal["constant", "warmup", "cosine"]
 
+Pair = tuple[Codes, Codes]
+"""Unit directions h of e(z|x) and y of b(z|y): what is coded, and what predicts the code."""
+
+Price = float | Scalar
+"""beta, the price of one nat of rate; a tensor where `steer` adjusts it."""
+
 GAIN = 0.02
-"""Change of the log price after a step, per nat between rate and target; never more than itself."""
+"""Step size of `steer`: the log price moves by GAIN per nat that the rate misses its target, by at
+most GAIN a step."""
 _LOG_PRICES = (math.log(1e-6), math.log(1e6))
 
 
 class Open(nn.Module):
     """No bottleneck: the code is the direction itself and costs nothing."""
-
-    beta = 0.0
 
     def forward(
         self, h: Float[Tensor, "n d"], *, given: Float[Tensor, "n d"]
@@ -41,6 +49,13 @@ class Open(nn.Module):
     def beta_at(self, progress: float) -> float:
         """0, at any time."""
         return 0.0
+
+    def logs(self, pairs: Sequence[Pair], beta: Price) -> dict[str, Scalar]:
+        """Nothing to log."""
+        return {}
+
+    def steer(self, logs: Mapping[str, Tensor]) -> None:
+        """No price to adjust."""
 
 
 class CEB(nn.Module):
@@ -59,8 +74,8 @@ class CEB(nn.Module):
             is the closed form.
         beta_schedule: How beta moves over training, see `beta_at`.
         beta_warmup: Share of training over which "warmup" raises beta; in [0, 1].
-        target_rate_nats: Rate that `steer` holds by moving the price, which begins at beta; a
-            buffer, so that a checkpoint has it. Ours, not in the papers.
+        target_rate_nats: Rate that `steer` holds by adjusting the price, which begins at beta and
+            is kept in checkpoints. Ours, not in the papers.
         kappa_e_range: Least and largest kappa_e, where each image learns its own; it begins at
             kappa_e. Needs sampling and the closed form. Ours, not in the papers.
         dim: Of the directions; only a learned kappa_e needs it.
@@ -68,6 +83,8 @@ class CEB(nn.Module):
     Raises:
         RecipeError: A setting is out of range, unknown, or has no effect.
     """
+
+    log_price: Tensor
 
     def __init__(
         self,
@@ -123,30 +140,28 @@ class CEB(nn.Module):
         z = self._draw(h) if self.sampling and self.training else h
         if self.residual == "closed_form":
             return z, self.closed_form_rate(h, given)
-        # differs from the released code: log e(z|x) gives no gradient. Exactly, it has none (the
-        # reflection keeps h.z fixed); in float32 theirs leaves noise of kappa_e * 1e-7.
-        forward = vmf.log_prob(z.detach(), h.detach(), self.kappa_e)
-        return z, forward - vmf.log_prob(z, given, self.kappa_b)
+        return z, information.sampled_rate(z, h, given, self.kappa_e, self.kappa_b)
 
     def closed_form_rate(
         self, h: Float[Tensor, "n d"], given: Float[Tensor, "n d"]
     ) -> Float[Tensor, " n"]:
         """KL(e(z|x) || b(z|y)) in nats per image: the rate's mean over z, whatever `residual`."""
-        return vmf.kl(h, self.kappa_e_of(h), given, self.kappa_b)
+        return information.rate(h, given, self.kappa_e_of(h), self.kappa_b)
 
     def kappa_e_of(self, h: Float[Tensor, "n d"]) -> float | Float[Tensor, " n"]:
         """Concentration of e(z|x): kappa_e, or what each image has learned."""
         return self.kappa_e if self.kappa_head is None else self.kappa_head(h)
 
-    def beta_at(self, progress: float) -> float | Float[Tensor, ""]:
+    def beta_at(self, progress: float) -> Price:
         """The price beta at a share of training, from 0 (first step) to 1 (end).
 
         constant: beta. warmup: from 0 up to beta in a straight line over the first `beta_warmup`.
-        cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end. With a target, the
-        price `steer` has arrived at, whenever that is: a tensor, which nobody need wait for.
+        cosine: beta (1 - cos(pi progress)) / 2, from 0 up to beta at the end. With a target rate:
+        the price `steer` last set, whatever the progress; a tensor, so reading it never waits for
+        the device.
         """
         if self.target_rate_nats != "off":
-            return self.get_buffer("log_price").exp()
+            return self.log_price.exp()
         if self.beta_schedule == "warmup":
             return self.beta * min(1.0, progress / self.beta_warmup)
         if self.beta_schedule == "cosine":
@@ -154,19 +169,32 @@ class CEB(nn.Module):
         return self.beta
 
     @torch.no_grad()
-    def steer(self, rate_nats: Float[Tensor, ""]) -> None:
-        """Raise the price if the rate is above its target, lower it if below; without one, nothing.
+    def logs(self, pairs: Sequence[Pair], beta: Price) -> dict[str, Scalar]:
+        """Mean rate in nats per image over all directions, its price, and a learned kappa_e."""
+        rates = [self.closed_form_rate(h, y).mean() for h, y in pairs]
+        device = pairs[0][0].device
+        logs = {
+            "rate_nats": torch.stack(rates).mean(),
+            "beta": beta if isinstance(beta, Tensor) else torch.full((), beta, device=device),
+        }
+        if self.kappa_head is not None:
+            logs["kappa_e"] = torch.cat([self.kappa_head(h) for h, _ in pairs]).mean()
+        return logs
 
-        Dual ascent on the logarithm of the price, `GAIN` per nat, alike on all ranks.
+    @torch.no_grad()
+    def steer(self, logs: Mapping[str, Tensor]) -> None:
+        """Raise the price when the rate is above its target, lower it when below.
+
+        A no-op without a target. Dual ascent on the log price, the same on all ranks.
 
         Args:
-            rate_nats: of this step, mean over this rank's images.
+            logs: a step's, with `rate_nats`, the mean over this rank's images.
         """
         if self.target_rate_nats == "off":
             return
-        price = self.get_buffer("log_price")
-        above = gather.rows(rate_nats.detach().reshape(1, 1)).mean() - self.target_rate_nats
-        price.add_((GAIN * above).clamp(-GAIN, GAIN)).clamp_(*_LOG_PRICES)
+        rates = gather.rows(logs["rate_nats"].reshape(1, 1))  # (ranks, 1)
+        above = rates.mean() - self.target_rate_nats
+        self.log_price.add_((GAIN * above).clamp(-GAIN, GAIN)).clamp_(*_LOG_PRICES)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows inside the brackets."""
@@ -178,11 +206,11 @@ class CEB(nn.Module):
         )
 
     def _draw(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Draw z ~ vMF(h, kappa_e), the same for any number of ranks.
+        """Draw z ~ vMF(h, kappa_e).
 
-        Every rank draws the same noise from the device's default generator and begins at its own
-        row of the global batch. The training loop seeds that generator alike on all ranks, each
-        step; every rank must have used it alike since.
+        All ranks draw one key from generators in the same state and start at their own row of the
+        global batch, so codes do not depend on the number of ranks. The training loop seeds those
+        generators alike before every step.
         """
         noise = vmf.draw(first=gather.rank() * len(h), device=h.device)
         return vmf.sample(h, self.kappa_e_of(h), noise=noise)

@@ -6,8 +6,8 @@ seen the other view only (Fischer 2020; Lee et al. 2021). Of what z says about i
     I(X;Z|Y) <= E[log e(z|x) - log b(z|y)]             the rate: `rate`, or `sampled_rate` at one z
     I(Y;Z)   >= E[log b(z|y) - log mean_k b(z|y_k)]    `contrast_info`, at most log k
 
-and the rate is the difference of two entropies, `entropy` of e and `cross_entropy` of b. Rows are
-unit vectors; concentrations are one number, or one per row.
+and the mean rate is a difference: `cross_entropy` of b at z less `vmf.entropy` of e. Rows are unit
+vectors; concentrations are one number, or one per row.
 """
 
 import math
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from squint.ops import contrast, vmf
 from squint.ops.precision import at_least_float32
+from squint.shapes import Scalar
 
-Concentration = float | Float[Tensor, ""] | Float[Tensor, " n"]
+Concentration = float | Scalar | Float[Tensor, " n"]
 
 BITS = 1 / math.log(2)
 """Bits in a nat."""
@@ -46,12 +47,10 @@ def sampled_rate(
     kappa_b: Concentration,
 ) -> Float[Tensor, " n"]:
     """The rate in nats per image at codes z drawn from e: log e(z|x) - log b(z|y)."""
-    return vmf.log_prob(z, h, kappa_e) - vmf.log_prob(z, y, kappa_b)
-
-
-def entropy(kappa_e: Concentration, dim: int) -> Float[Tensor, "*n"]:
-    """Differential entropy of e(z|x) in nats; against the sphere's area, so it may be negative."""
-    return vmf.entropy(kappa_e, dim)
+    # differs from the released code: no gradient through log e(z|x). Exactly it is zero (the
+    # reflection keeps h.z fixed); their float32 code adds noise of kappa_e * 1e-7.
+    forward = vmf.log_prob(z.detach(), h.detach(), kappa_e)
+    return forward - vmf.log_prob(z, y, kappa_b)
 
 
 def cross_entropy(

@@ -138,7 +138,7 @@ def per_image(
         "rate_nats": information.rate(h, y, kappa_e, kappa_b),
         "info_nats": information.contrast_info(z, y, own, critic),
         "sampled_rate_nats": information.sampled_rate(z, h, y, kappa_e, kappa_b),
-        "entropy_nats": information.entropy(kappa_e, h.shape[1]).expand(len(h)),
+        "entropy_nats": vmf.entropy(kappa_e, h.shape[1]).expand(len(h)),
         "cross_entropy_nats": information.cross_entropy(z, y, kappa_b),
     }
 

@@ -198,7 +198,6 @@ class LightningMethod(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         assert self._step is not None, "the closure ran a training step"
         self.method.after_step(self._step, progress)
-        self.method.steer(self._step)
         self._step = None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from squint.compression import CEB, Open
+from squint.compression import CEB, Bottleneck, Open
 from squint.configs import (
     BYOLConfig,
     CEBConfig,
@@ -33,84 +33,82 @@ def build(recipe: Recipe, *, images: int | None = None) -> Method:
 
     Args:
         recipe: any.
-        images: number of images in an epoch, from which the steps follow over which beta rises;
-            without it these are a share of the epochs, which is the same but for rounding.
+        images: number of images in an epoch, to count the steps over which beta rises; without it
+            beta rises over the same share of the epochs, which differs by rounding only.
 
     Raises:
         RecipeError: a part of the recipe can't be built.
     """
-    encoder, projector = _online(recipe)
     bottleneck = _bottleneck(recipe, images)
     match recipe.method:
         case SimCLRConfig() as config:
-            return SimCLR(
-                encoder,
-                projector,
-                temperature=config.temperature,
-                directions=config.directions,
-                bottleneck=bottleneck,
-            )
+            return _simclr(config, recipe, bottleneck)
         case MoCoConfig() as config:
-            return _moco(config, encoder, projector, bottleneck)
+            return _moco(config, recipe, bottleneck)
         case MoCoV3Config() as config:
-            width = config.projector.out_dim
-            return MoCoV3(
-                encoder,
-                projector,
-                _head(config.predictor, width, width, encoder.dim),
-                target=Target.copy_of(
-                    encoder,
-                    projector,
-                    momentum=config.target_momentum,
-                    schedule=config.target_schedule,
-                ),
-                temperature=config.temperature,
-                bottleneck=bottleneck,
-            )
+            return _moco_v3(config, recipe, bottleneck)
         case BYOLConfig() as config:
-            return _byol(config, encoder, projector, bottleneck, recipe)
+            return _byol(config, recipe, bottleneck)
 
 
-def _moco(
-    config: MoCoConfig, encoder: nn.Module, projector: nn.Module, bottleneck: Open | CEB
-) -> MoCo:
-    apart = config.norm_groups > 1
-    if apart:
+def _simclr(config: SimCLRConfig, recipe: Recipe, bottleneck: Bottleneck) -> SimCLR:
+    encoder, projector = _online(recipe)
+    return SimCLR(
+        encoder,
+        projector,
+        temperature=config.temperature,
+        directions=config.directions,
+        bottleneck=bottleneck,
+    )
+
+
+def _moco(config: MoCoConfig, recipe: Recipe, bottleneck: Bottleneck) -> MoCo:
+    encoder, projector = _online(recipe)
+    grouped = config.norm_groups > 1
+    if grouped:
         both = group_batch_norm(nn.Sequential(encoder, projector), config.norm_groups)
         encoder, projector = cast(nn.Sequential, both)
     return MoCo(
         encoder,
         projector,
-        target=Target.copy_of(
-            encoder, projector, momentum=config.target_momentum, schedule=config.target_schedule
-        ),
+        target=_copied_target(config, encoder, projector),
         queue=Queue(config.queue_size, config.projector.out_dim),
         temperature=config.temperature,
         symmetric=config.symmetric,
-        shuffle=apart,
+        shuffle=grouped,
         bottleneck=bottleneck,
     )
 
 
-def _byol(
-    config: BYOLConfig,
-    encoder: Encoder,
-    projector: nn.Module,
-    bottleneck: Open | CEB,
-    recipe: Recipe,
-) -> BYOL:
-    width, momentum, schedule = (
-        config.projector.out_dim,
-        config.target_momentum,
-        config.target_schedule,
+def _moco_v3(config: MoCoV3Config, recipe: Recipe, bottleneck: Bottleneck) -> MoCoV3:
+    encoder, projector = _online(recipe)
+    return MoCoV3(
+        encoder,
+        projector,
+        _predictor(config, encoder),
+        target=_copied_target(config, encoder, projector),
+        temperature=config.temperature,
+        bottleneck=bottleneck,
     )
-    predictor = _head(config.predictor, width, width, encoder.dim)
+
+
+def _byol(config: BYOLConfig, recipe: Recipe, bottleneck: Bottleneck) -> BYOL:
+    encoder, projector = _online(recipe)
+    predictor = _predictor(config, encoder)
     # differs from BYOL's code, whose target carries a predictor that nothing reads
     if config.target_init == "copy":
-        target = Target.copy_of(encoder, projector, momentum=momentum, schedule=schedule)
+        target = _copied_target(config, encoder, projector)
     else:
-        target = Target(*_online(recipe), momentum=momentum, schedule=schedule)
-    compressed = isinstance(bottleneck, CEB) and (bottleneck.beta > 0 or bottleneck.sampling)
+        target = Target(
+            *_online(recipe), momentum=config.target_momentum, schedule=config.target_schedule
+        )
+    readout = backward_encoder = None
+    # differs from the released code, which keeps both heads without price and noise too: there is
+    # nothing to code then, and without them C-BYOL is BYOL to the bit
+    if isinstance(bottleneck, CEB) and (bottleneck.beta > 0 or bottleneck.sampling):
+        width = config.projector.out_dim
+        readout = heads.mlp(width, width, width, layers=1, init=config.predictor.init)
+        backward_encoder = _predictor(config, encoder)
     return BYOL(
         encoder,
         projector,
@@ -118,18 +116,28 @@ def _byol(
         target=target,
         kappa_d=config.kappa_d,
         bottleneck=bottleneck,
-        # differs from the released code, which keeps both heads without price and noise too: there
-        # is nothing to code then, and without them C-BYOL is BYOL to the bit
-        readout=heads.mlp(width, width, width, layers=1, init=config.predictor.init)
-        if compressed
-        else None,
-        backward_encoder=_head(config.predictor, width, width, encoder.dim) if compressed else None,
+        readout=readout,
+        backward_encoder=backward_encoder,
         backward_view=config.backward_view,
     )
 
 
+def _copied_target(
+    config: MoCoConfig | MoCoV3Config | BYOLConfig, encoder: nn.Module, projector: nn.Module
+) -> Target:
+    return Target.copy_of(
+        encoder, projector, momentum=config.target_momentum, schedule=config.target_schedule
+    )
+
+
+def _predictor(config: MoCoV3Config | BYOLConfig, encoder: Encoder) -> nn.Module:
+    """A new head of the predictor's form, from codes to codes."""
+    width = config.projector.out_dim
+    return _head(config.predictor, width, width, encoder.dim)
+
+
 def _online(recipe: Recipe) -> tuple[Encoder, nn.Module]:
-    """Encoder and projector."""
+    """A new encoder and a new projector."""
     encoder = encoders.build(**dataclasses.asdict(recipe.encoder))
     if encoders.library_of(recipe.encoder.name) != "squint":
         _check_size(encoder, recipe)
@@ -167,7 +175,7 @@ def _head(config: HeadConfig, in_dim: int, out_dim: int, features: int) -> nn.Mo
     )
 
 
-def _bottleneck(recipe: Recipe, images: int | None) -> Open | CEB:
+def _bottleneck(recipe: Recipe, images: int | None) -> Bottleneck:
     config = recipe.compression
     if not isinstance(config, CEBConfig):
         return Open()
@@ -188,7 +196,7 @@ def _bottleneck(recipe: Recipe, images: int | None) -> Open | CEB:
 
 
 def _check_reachable(config: CEBConfig, target: float, dim: int) -> None:
-    """Refuse a rate that no price can hold: below that of equal codes, or above unrelated ones'."""
+    """Refuse a target that no price can hold: outside the rates of equal and of unrelated codes."""
     least = most = config.kappa_e
     if config.kappa_e_range != "off":
         low, most = config.kappa_e_range

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import nn
 
-from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, unit
+from squint.compression import Bottleneck, Open, Pair
+from squint.methods._method import Method, Step, code_logs, unit
 from squint.nn import Target
 from squint.ops import regress
 from squint.ops.precision import TENSORFLOW_LEAST_NORM
@@ -28,7 +28,8 @@ class BYOL(Method):
         bottleneck: `Open()` is BYOL, `CEB(...)` is C-BYOL.
         readout: z (n, d) -> prediction (n, d); linear in C-BYOL, nothing in BYOL.
         backward_encoder: target codes (n, d) -> mean of b(z|y) (n, d); C-BYOL trains one.
-        backward_view: the view b(z|y) sees: that of z, as released, or the other, as written.
+        backward_view: which view b(z|y) sees: the `same` as z's (released code) or the `other`
+            (the paper's text).
     """
 
     couples_images = False
@@ -41,18 +42,16 @@ class BYOL(Method):
         *,
         target: Target,
         kappa_d: float = 2.0,
-        bottleneck: Open | CEB | None = None,
+        bottleneck: Bottleneck | None = None,
         readout: nn.Module | None = None,
         backward_encoder: nn.Module | None = None,
         backward_view: Literal["same", "other"] = "same",
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
+        super().__init__(encoder, projector)
         self.predictor = predictor
         self.target = target
         self.kappa_d = kappa_d
-        self.bottleneck = Open() if bottleneck is None else bottleneck
+        self.bottleneck = bottleneck or Open()
         self.readout = nn.Identity() if readout is None else readout
         self.backward_encoder = nn.Identity() if backward_encoder is None else backward_encoder
         self.backward_view: Literal["same", "other"] = backward_view
@@ -82,20 +81,20 @@ class BYOL(Method):
         z1, rate1 = self.bottleneck(q1, given=given1)  # z ~ e(z|x), rate in nats (n,)
         z2, rate2 = self.bottleneck(q2, given=given2)
 
-        # differs from the released code: without a readout, predictions are normalised twice, so
-        # that a row shorter than 1e-6 gets length 1 after all. No other row notices.
+        # differs from the released code: without a readout, predictions are normalised twice. Only
+        # rows shorter than 1e-6 notice: the second pass gives them length 1.
         regression1 = regress.cosine_regression(self.readout(z1), k2)
         regression2 = regress.cosine_regression(self.readout(z2), k1)
         beta = self.bottleneck.beta_at(progress)
         # differs from the released code: no online linear classifier adds a term
-        loss = self.kappa_d / 2 * (regression1 + regression2)
-        if isinstance(self.bottleneck, CEB):  # at beta 0 too: ranks await its gradient
-            loss = loss + beta * (rate1 + rate2).mean()
+        # the rate stays in at beta 0: ranks wait for the gradient of the backward encoder
+        loss = self.kappa_d / 2 * (regression1 + regression2) + beta * (rate1 + rate2).mean()
 
         logs = code_logs(self.pairs(codes), self.bottleneck, beta)
+        # between prediction and target, which are to agree; not, as in `code_logs`, to b's mean
         logs["positive_cosine"] = 1 - (regression1 + regression2).detach() / 4
         return Step(loss, logs)
 
-    def after_step(self, step: Step, progress: float) -> None:
+    def update(self, step: Step, progress: float) -> None:
         """Target <- m target + (1 - m) online; the predictor has no counterpart."""
         self.target.update(self.encoder, self.projector, progress=progress)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
+from squint.compression import Bottleneck, Open, Pair
+from squint.methods._method import Method, Step, code_logs, contrast_logs, unit
 from squint.nn import Queue, Target
 from squint.ops import contrast, gather
 from squint.shapes import Codes, Image
@@ -39,17 +39,15 @@ class MoCo(Method):
         temperature: float,
         symmetric: bool = False,
         shuffle: bool = True,
-        bottleneck: Open | CEB | None = None,
+        bottleneck: Bottleneck | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
+        super().__init__(encoder, projector)
         self.target = target
         self.queue = queue
         self.temperature = temperature
         self.symmetric = symmetric
         self.shuffle = shuffle
-        self.bottleneck = Open() if bottleneck is None else bottleneck
+        self.bottleneck = bottleneck or Open()
 
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
         """Unit queries and keys in turn: q1, k2; symmetric also q2, k1."""
@@ -76,15 +74,16 @@ class MoCo(Method):
             hits.append(top1)
         contrast_nats = torch.stack(losses).mean()
         beta = self.bottleneck.beta_at(progress)
-        loss = priced(contrast_nats, beta, torch.stack(rates).mean())
+        loss = contrast_nats + beta * torch.stack(rates).mean()
 
         logs = contrast_logs(contrast_nats, 1 + len(self.queue), torch.stack(hits).mean())
         logs |= code_logs(self.pairs(codes), self.bottleneck, beta)
         return Step(loss, logs, keys=tuple(codes[1::2]))
 
-    def after_step(self, step: Step, progress: float) -> None:
+    def update(self, step: Step, progress: float) -> None:
         """f_k <- m f_k + (1 - m) f_q; then this batch's keys replace the oldest."""
-        # differs from the released code, whose target moves before the next keys are made
+        # The released code moves the target at the start of the next step, before the keys are
+        # made: the same sequence of targets, as its very first update mixes two equal networks.
         self.target.update(self.encoder, self.projector, progress=progress)
         for keys in step.keys:
             self.queue.push(keys)

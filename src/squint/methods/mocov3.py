@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
+from squint.compression import Bottleneck, Open, Pair
+from squint.methods._method import Method, Step, code_logs, contrast_logs, unit
 from squint.nn import Target
 from squint.ops import contrast, gather
 from squint.shapes import Codes, Image
@@ -33,15 +33,13 @@ class MoCoV3(Method):
         *,
         target: Target,
         temperature: float,
-        bottleneck: Open | CEB | None = None,
+        bottleneck: Bottleneck | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
+        super().__init__(encoder, projector)
         self.predictor = predictor
         self.target = target
         self.temperature = temperature
-        self.bottleneck = Open() if bottleneck is None else bottleneck
+        self.bottleneck = bottleneck or Open()
 
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
         """Unit queries and keys q1, q2, k1, k2; one pass per view, so batch norm sees one view."""
@@ -64,13 +62,13 @@ class MoCoV3(Method):
         nats1, hits1 = contrast.batch_info_nce_and_top1(z1, k2, temperature=self.temperature)
         nats2, hits2 = contrast.batch_info_nce_and_top1(z2, k1, temperature=self.temperature)
         beta = self.bottleneck.beta_at(progress)
-        loss = 2 * self.temperature * priced(nats1 + nats2, beta, (rate1 + rate2).mean())
+        loss = 2 * self.temperature * (nats1 + nats2 + beta * (rate1 + rate2).mean())
 
         candidates, top1 = len(q1) * gather.world_size(), (hits1 + hits2) / 2
         logs = contrast_logs((nats1 + nats2) / 2, candidates, top1)
         return Step(loss, logs | code_logs(self.pairs(codes), self.bottleneck, beta))
 
-    def after_step(self, step: Step, progress: float) -> None:
+    def update(self, step: Step, progress: float) -> None:
         """f_k <- m f_k + (1 - m) f_q; the predictor has no counterpart."""
-        # differs from the released code: m is that of the step just done, not of the next
+        # differs from the released code: m is that of the step just done, not of the next one
         self.target.update(self.encoder, self.projector, progress=progress)

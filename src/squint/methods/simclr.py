@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from squint.compression import CEB, Open
-from squint.methods._method import Method, Pair, Step, code_logs, contrast_logs, priced, unit
+from squint.compression import Bottleneck, Open, Pair
+from squint.methods._method import Method, Step, code_logs, contrast_logs, unit
 from squint.ops import contrast, gather
 from squint.ops.precision import TENSORFLOW_LEAST_NORM
 from squint.shapes import Codes, Image
@@ -33,14 +33,12 @@ class SimCLR(Method):
         *,
         temperature: float,
         directions: Literal["mean", "sum"] = "mean",
-        bottleneck: Open | CEB | None = None,
+        bottleneck: Bottleneck | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
+        super().__init__(encoder, projector)
         self.temperature = temperature
         self.directions: Literal["mean", "sum"] = directions
-        self.bottleneck = Open() if bottleneck is None else bottleneck
+        self.bottleneck = bottleneck or Open()
 
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
         """Unit codes u1, u2 of both views, from one pass: batch norm sees them together."""
@@ -61,10 +59,11 @@ class SimCLR(Method):
         contrast_nats, top1 = contrast.nt_xent_and_top1(
             z1, z2, u1, u2, temperature=self.temperature
         )
+        rate_nats = (rate1 + rate2).mean() / 2
         beta = self.bottleneck.beta_at(progress)
         # differs from the released code: no online linear classifier adds a term
-        loss = priced(contrast_nats, beta, (rate1 + rate2).mean() / 2)
-        if self.directions == "sum":  # as released: 2 x the mean
+        loss = contrast_nats + beta * rate_nats
+        if self.directions == "sum":  # as released
             loss = 2 * loss
 
         candidates = 2 * len(u1) * gather.world_size() - 1

@@ -96,7 +96,6 @@ def fit(
         watch.look(out, grad_norm, step)
         optimizer.step()
         method.after_step(out, progress)
-        method.steer(out)
 
         done = step + 1
         last, epoch_end = done == plan.total_steps, done % plan.steps_per_epoch == 0

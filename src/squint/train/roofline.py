@@ -214,7 +214,6 @@ def timed_steps(
         optimizer.step()
         clock.took("optimizer")
         method.after_step(out, progress)
-        method.steer(out)
         clock.took("EMA")
         health.check_finite(out, grad_norm, method, step)
         meter.add(out.logs | {"loss": out.loss, "grad_norm": grad_norm})
