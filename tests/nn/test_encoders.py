@@ -136,19 +136,6 @@ def test_haiku_init_is_cut_at_two_and_not_widened():
     assert unit.mean().abs().item() < 5e-3
 
 
-def test_fit_stem():
-    weight = torch.randn(4, 3, 7, 7)
-    grey = torch.randn(1, 1, 9, 9)
-    conv = torch.nn.functional.conv2d
-    torch.testing.assert_close(
-        conv(grey, encoders.fit_stem(weight, 1)), conv(grey.expand(1, 3, 9, 9), weight)
-    )
-    assert torch.equal(encoders.fit_stem(weight, 3), weight)
-    five = encoders.fit_stem(weight, 5)
-    assert five.shape == (4, 5, 7, 7)
-    torch.testing.assert_close(five[:, 4], weight[:, 1] * 3 / 5)
-
-
 @pytest.mark.parametrize(
     ("name", "library"),
     [("timm/resnet18", "timm"), ("torchvision/resnet18", "torchvision")],

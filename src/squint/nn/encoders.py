@@ -12,15 +12,15 @@
 import difflib
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from squint.errors import RecipeError
 from squint.nn import foreign, vit
 from squint.nn._encoder import Encoder
 from squint.nn.resnet import LAYOUTS, Init, ResNet, Stem
 
-__all__ = ["Encoder", "build", "fit_stem", "library_of"]
+__all__ = ["Encoder", "build", "library_of"]
+
+Library = Literal["squint", "timm", "torchvision"]
+"""Whose network it is."""
 
 
 def build(
@@ -36,8 +36,7 @@ def build(
     """A randomly initialised encoder, (n, c, h, w) -> (n, f), with f in `.dim`.
 
     Weights are drawn from torch's global generator, so `torch.manual_seed` before the call
-    fixes them. For `in_channels` other than 3 the stem is built with that many inputs; for
-    weights that were trained on 3 channels see `fit_stem`.
+    fixes them. The stem is built with `in_channels` inputs.
 
     Args:
         name: one of the module's table.
@@ -58,7 +57,7 @@ def build(
         raise RecipeError(
             f"encoder.width={width} must be above 0 and at most 16: it multiplies all channels."
         )
-    found = None if name in LAYOUTS or name in vit.LAYOUTS else _find(name)
+    library, model = _resolve(name)
     if name not in LAYOUTS:
         _refuse_resnet_settings(name, stem, width, zero_init_residual, init)
     if not freeze_patch and name not in vit.LINEAR_PATCHES:
@@ -66,49 +65,37 @@ def build(
             f"encoder.freeze_patch=False has no effect on {name!r}: nothing of it is frozen. Drop "
             f"it, or choose one of {', '.join(vit.LINEAR_PATCHES)}."
         )
-    if found:
-        return foreign.build(*found, in_channels=in_channels)
-    if name in vit.LAYOUTS:
-        return vit.build(name, in_channels=in_channels, freeze_patch=freeze_patch)
-    block, depths = LAYOUTS[name]
-    return ResNet(
-        block,
-        depths,
-        stem=stem,
-        width=width,
-        in_channels=in_channels,
-        zero_init_residual=zero_init_residual,
-        init=init,
-    )
+    match library:
+        case "timm" | "torchvision":
+            return foreign.build(library, model, in_channels=in_channels)
+        case "squint" if model in vit.LAYOUTS:
+            return vit.build(model, in_channels=in_channels, freeze_patch=freeze_patch)
+        case "squint":
+            block, depths = LAYOUTS[model]
+            return ResNet(
+                block,
+                depths,
+                stem=stem,
+                width=width,
+                in_channels=in_channels,
+                zero_init_residual=zero_init_residual,
+                init=init,
+            )
 
 
-def fit_stem(
-    weight: Float[Tensor, "out 3 height width"], in_channels: int
-) -> Float[Tensor, "out c height width"]:
-    """First convolution kernel of a 3-channel network, carried over to `in_channels` inputs.
-
-    One channel: the sum over the three, so a grey image gives what its RGB copy gave. Others:
-    the three kernels repeated in turn and scaled by 3 / c, so the response to a constant image
-    keeps its size (the rule timm uses).
-    """
-    if in_channels == 1:
-        return weight.sum(dim=1, keepdim=True)  # (out, 1, height, width)
-    repeats = -(-in_channels // 3)
-    repeated = weight.repeat(1, repeats, 1, 1)[:, :in_channels]  # (out, c, height, width)
-    return repeated if in_channels == 3 else repeated * (3 / in_channels)
-
-
-def library_of(name: str) -> Literal["squint", "timm", "torchvision"]:
+def library_of(name: str) -> Library:
     """Whose network a name of the module's table means.
 
     Raises:
         RecipeError: nobody has one of that name.
     """
-    return "squint" if name in LAYOUTS or name in vit.LAYOUTS else _find(name)[0]
+    return _resolve(name)[0]
 
 
-def _find(name: str) -> tuple[foreign.Library, str]:
-    """Library and model of a name that is not one of ours."""
+def _resolve(name: str) -> tuple[Library, str]:
+    """Library of a name, and the model's name there."""
+    if name in LAYOUTS or name in vit.LAYOUTS:
+        return "squint", name
     libraries: tuple[foreign.Library, ...] = ("timm", "torchvision")
     for library in libraries:
         if name.startswith(f"{library}/"):

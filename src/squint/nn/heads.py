@@ -65,7 +65,8 @@ def mlp(
     width = in_dim
     for _ in range(layers - 1):
         modules.append(_linear(width, hidden_dim, bias, init))
-        modules.extend([nn.BatchNorm1d(hidden_dim)] if hidden_norm else [])
+        if hidden_norm:
+            modules.append(nn.BatchNorm1d(hidden_dim))
         modules.append(nn.ReLU(inplace=True))
         width = hidden_dim
     modules.append(_linear(width, out_dim, output_bias, init))

@@ -63,6 +63,8 @@ class SyncBatchNorm(_BatchNorm):
         assert input.ndim >= 2, f"BatchNorm needs (n, c, ...), got {tuple(input.shape)}"
 
 
+# Not a `_BatchNorm`: `sync_batch_norm` must not turn it into one over the global batch.
+# differs from MoCo's code, where a part is what one GPU holds, and has its own statistics
 class GroupBatchNorm(_NormBase):
     """BatchNorm whose training statistics are those of each of `groups` parts of the global batch.
 
@@ -70,10 +72,6 @@ class GroupBatchNorm(_NormBase):
     groups this is plain BatchNorm on each, and the outputs do not depend on the number of ranks.
     Running statistics follow the mean over this rank's groups. In evaluation it is BatchNorm.
     """
-
-    # differs from MoCo's code, where a part is what one GPU holds, and has its own statistics
-
-    # no subclass of _BatchNorm: nothing must turn it into one over the global batch
 
     groups: int = 1
 
