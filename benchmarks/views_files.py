@@ -157,10 +157,10 @@ def mosaic(raws: list[bytes], seed: int) -> bytes:
 def crops(raws: list[bytes], views: TwoViews = VIEWS) -> torch.Tensor:
     """What a worker hands over, (n, 2, c, s, s) of uint8."""
     pictures, index = [Picture(raw, 3) for raw in raws], range(len(raws))
-    boxes = views.boxes(pictures, index, 0)
+    boxes = views.boxes_of_pictures(pictures, index, 0)
     return torch.stack(
         [
-            views.crops_of(picture, k, 0, boxes[k])
+            views.crops_of_picture(picture, k, 0, boxes[k])
             for k, picture in zip(index, pictures, strict=True)
         ]
     )
@@ -169,7 +169,7 @@ def crops(raws: list[bytes], views: TwoViews = VIEWS) -> torch.Tensor:
 def many_crops(raws: list[bytes], count: int) -> torch.Tensor:
     """As many crops of each image, (n, count, c, s, s), out of what covers them all."""
     pictures, index = [Picture(raw, 3) for raw in raws], range(len(raws))
-    epochs = [VIEWS.boxes(pictures, index, epoch) for epoch in range((count + 1) // 2)]
+    epochs = [VIEWS.boxes_of_pictures(pictures, index, epoch) for epoch in range((count + 1) // 2)]
     made = torch.empty(len(raws), count, 3, SIZE, SIZE, dtype=torch.uint8)
     for k, (picture, out) in enumerate(zip(pictures, made, strict=True)):
         boxes = [box for epoch in epochs for box in epoch[k]][:count]

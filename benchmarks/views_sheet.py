@@ -78,7 +78,7 @@ def from_files(source: str, ways: list[TwoViews], rows: int, large: bool) -> tup
         if large and reduction_of(boxes, size) == 1:
             continue
         for made, way in zip(crops, ways, strict=True):
-            made.append(way.crops_of(picture, row, 0, boxes))
+            made.append(way.crops_of_picture(picture, row, 0, boxes))
         whole = tensor_of(picture.window(0, 0, picture.height, picture.width))
         shown.append(F.adaptive_avg_pool2d(whole.float(), size))
         numbers.append(row)
@@ -94,7 +94,7 @@ def pictures(source: str, views: TwoViews) -> Iterator[tuple[int, Picture, tuple
     images = open_source(source)
     for row in range(len(images)):
         picture = images.picture(row)
-        (boxes,) = views.boxes([picture], [row], 0)
+        (boxes,) = views.boxes_of_pictures([picture], [row], 0)
         yield row, picture, boxes
 
 

@@ -108,7 +108,12 @@ def measured(
     before = mebibytes([os.getpid()])
     views = TwoViews(presets.recipe("simclr").views, seed=0)
     loader = FileLoader(
-        images, views.crops_of, draw=views.boxes, workers=workers, batch_size=BATCH, seed=0
+        images,
+        views.crops_of_picture,
+        draw=views.boxes_of_pictures,
+        workers=workers,
+        batch_size=BATCH,
+        seed=0,
     )
     batches = loader.batches(0)
     for step in range(WARM):  # workers start and read ahead

@@ -287,11 +287,11 @@ def test_drawing_for_many_images_at_once_changes_nothing(
     def draw(pictures: Sequence[Picture], rows: Sequence[int], epoch: int) -> Sequence[Boxes]:
         assert not any(picture.whole for picture in pictures)
         drawn_for.append(len(pictures))
-        return views.boxes(pictures, rows, epoch)
+        return views.boxes_of_pictures(pictures, rows, epoch)
 
     def batches(draw: Draw | None) -> tuple[list, set[Bad]]:
         loader = FileLoader(
-            mixed, views.crops_of, draw=draw, batch_size=12, seed=1, workers=workers,
+            mixed, views.crops_of_picture, draw=draw, batch_size=12, seed=1, workers=workers,
             max_unreadable_percent=30.0,
         )  # fmt: skip
         return take(loader.batches(), 4), set(loader.quarantine)

@@ -70,7 +70,8 @@ def images(tmp_path: Path) -> Images:
 def loader(images: Images, **more: object) -> NvjpegLoader:
     views = TwoViews(VIEWS, seed=2)
     return NvjpegLoader(
-        images, views.crops_of, draw=views.boxes, crop=partial(ragged.crops, config=VIEWS),
+        images, views.crops_of_picture, draw=views.boxes_of_pictures,
+        crop=partial(ragged.crops, config=VIEWS),
         **{"batch_size": 8, "seed": 1, "device": "cpu", "max_unreadable_percent": 15.0} | more,
     )  # fmt: skip
 
@@ -78,7 +79,7 @@ def loader(images: Images, **more: object) -> NvjpegLoader:
 def by_workers(images: Images, **more: object) -> FileLoader:
     views = TwoViews(VIEWS, seed=2)
     return FileLoader(
-        images, views.crops_of, draw=views.boxes, workers=0,
+        images, views.crops_of_picture, draw=views.boxes_of_pictures, workers=0,
         **{"batch_size": 8, "seed": 1, "max_unreadable_percent": 15.0} | more,
     )  # fmt: skip
 

@@ -220,7 +220,8 @@ def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
         from squint.views.recipes import ViewsConfig
         views = TwoViews(ViewsConfig(size=8), seed=0)
         images = open_source({str(tmp_path / "photos")!r})
-        batches = FileLoader(images, views.crops_of, batch_size=4, seed=0, workers=2).batches()
+        crops = views.crops_of_picture
+        batches = FileLoader(images, crops, batch_size=4, seed=0, workers=2).batches()
         next(batches)
         print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         time.sleep(60)
@@ -257,10 +258,12 @@ def _lives(pid: int) -> bool:
 
 def test_workers_need_not_be_forked(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     views = TwoViews(ViewsConfig(size=8), seed=0)
-    forked = taken(loader(images, views.crops_of, draw=views.boxes).batches(), 4)
+    forked = taken(
+        loader(images, views.crops_of_picture, draw=views.boxes_of_pictures).batches(), 4
+    )
     spawning = multiprocessing.get_context("spawn")
     monkeypatch.setattr(multiprocessing, "get_context", lambda: spawning)
-    spawned = loader(images, views.crops_of, draw=views.boxes, workers=1)
+    spawned = loader(images, views.crops_of_picture, draw=views.boxes_of_pictures, workers=1)
     assert taken(spawned.batches(), 4) == forked
 
 

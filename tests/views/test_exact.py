@@ -29,7 +29,7 @@ def encoded(pixels: Tensor, **options: object) -> bytes:
 
 def crops(data: bytes, config: ViewsConfig, *, index: int = 0, path: str = "auto") -> Tensor:
     views = TwoViews(config, seed=0, path=path)  # type: ignore[arg-type]
-    return views.crops_of(Picture(data, 3), index, 0)
+    return views.crops_of_picture(Picture(data, 3), index, 0)
 
 
 def test_both_crops_keep_twice_the_size_of_their_views() -> None:
@@ -60,7 +60,7 @@ def test_reduced_crops_are_near(make: type, subsampling: str, size: int) -> None
     for index, photo in enumerate(photographs(24, 420, 630)):
         data = encoded(photo, subsampling=subsampling)
         views = TwoViews(exact, seed=0)
-        (boxes,) = views.boxes([Picture(data, 3)], [index], 0)
+        (boxes,) = views.boxes_of_pictures([Picture(data, 3)], [index], 0)
         if reduction_of(boxes, size) > 1:
             near = crops(data, replace(exact, exact=False), index=index)
             levels.append((near.int() - crops(data, exact, index=index).int()).abs().float())

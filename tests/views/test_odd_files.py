@@ -86,7 +86,7 @@ def crops(raw: Raw, path: str, *, exact: bool, index: int = 0) -> Tensor:
     """At a size that makes files of 300 px large."""
     config = replace(recipes.moco_v2_224(), size=20, exact=exact)
     views = TwoViews(config, seed=0, path=path)  # type: ignore[arg-type]
-    return views.crops_of(Picture(raw, 3), index, 0)
+    return views.crops_of_picture(Picture(raw, 3), index, 0)
 
 
 @pytest.mark.parametrize("make", READABLE.values(), ids=READABLE.keys())

@@ -33,7 +33,7 @@ def test_the_kernels_are_taken_where_they_are() -> None:
 def test_without_kernels_the_reference_makes_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     without_kernels(monkeypatch)
     path = pick("auto", CPU)
-    assert path.name == "reference" and "not built" in path.why
+    assert path.name == "reference" and "not built" in path.description
     first, _ = TwoViews(simclr_32(), seed=0)(noise(2, 3, 32, 32), torch.arange(2), 0)
     assert first.shape == (2, 3, 32, 32)
 

@@ -94,8 +94,8 @@ def test_boxes_of_many_pictures_are_those_of_each(
     sizes = [(8, 8), (9, 300), (300, 9), *rng.integers(8, 400, (300, 2)).tolist()]
     pictures = [Picture(np.zeros((*size, 3), dtype=np.uint8), 3) for size in sizes]
     index = rng.permutation(2**40 - np.arange(len(sizes))).tolist()
-    together = views.boxes(pictures, index, 3)
-    assert len(together) == len(sizes) and not views.boxes([], [], 3)
+    together = views.boxes_of_pictures(pictures, index, 3)
+    assert len(together) == len(sizes) and not views.boxes_of_pictures([], [], 3)
     for i, (height, width), boxes in zip(index, sizes, together, strict=True):
         place = {"seed": 5, "epoch": 3, "height": height, "width": width}
         alone = (

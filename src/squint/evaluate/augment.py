@@ -62,7 +62,7 @@ class Crops:
     def _crop(self, row: int, epoch: int) -> Tensor:
         images = self._stock.images
         try:
-            return self._views.crops_of(images.picture(row), row, epoch)
+            return self._views.crops_of_picture(images.picture(row), row, epoch)
         except Unreadable:
             black = torch.zeros(images.channels, 32, 32, dtype=torch.uint8)
             return self._views.crops(black, row, epoch)

@@ -123,7 +123,7 @@ def view_pairs(
         images,
         limit=limit,
         whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
-        crop=lambda picture, row: two_views.crops_of(picture, row, epoch),
+        crop=lambda picture, row: two_views.crops_of_picture(picture, row, epoch),
         finish=lambda crops, rows: two_views.finish(crops.to(device), rows, epoch),
     )
 

@@ -19,8 +19,8 @@ from squint.evaluate.inputs import labelled_squares
 from squint.evaluate.linear import LinearProbe, probe_of
 from squint.evaluate.parts import check_labels
 from squint.shapes import Image, Rows
+from squint.views.normalise import normalise
 from squint.views.recipes import ViewsConfig
-from squint.views.two_views import normalise
 from squint.views.uniform import stream, uniform
 
 Norm = Literal["linf", "l2"]

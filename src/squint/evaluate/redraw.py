@@ -20,8 +20,9 @@ from squint.shapes import Image, Rows
 from squint.views import TwoViews
 from squint.views.apply import apply, apply_look
 from squint.views.draw import Look, Params, draw, draw_look
+from squint.views.normalise import normalise
 from squint.views.recipes import View, ViewsConfig
-from squint.views.two_views import normalise, tensor_of
+from squint.views.two_views import tensor_of
 
 Pair = tuple[Image, Image]
 

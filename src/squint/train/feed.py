@@ -126,14 +126,18 @@ class Feed:
             self.where = "decoded by nvJPEG"
             crop = partial(ragged.crops, config=recipe.views)
             decoder = self._loader = NvjpegLoader(
-                images, views.crops_of, draw=views.boxes, crop=crop, **place
+                images, views.crops_of_picture, draw=views.boxes_of_pictures, crop=crop, **place
             )
             self.advice = lambda: waiting.advice_on_nvjpeg(decoder.lately(), usable)
         else:
             self.where = "decoded by workers"
             workers = _workers(recipe.train.workers, usable)
             loader = self._loader = FileLoader(
-                images, views.crops_of, draw=views.boxes, workers=workers, **place
+                images,
+                views.crops_of_picture,
+                draw=views.boxes_of_pictures,
+                workers=workers,
+                **place,
             )
             self.advice = lambda: waiting.advice(loader.lately(), workers, usable)
 

@@ -369,7 +369,7 @@ def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
         f"  images   {setup.count:,} {where}{unreadable}\n"
         f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
         f"weights, {runtime.device}, {runtime.precision}\n"
-        f"  views    {pick(recipe.train.views_path, runtime.device).why}\n"
+        f"  views    {pick(recipe.train.views_path, runtime.device).description}\n"
         f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
         f"  length   {recipe.train.epochs:g} epochs, {plan.total_steps} steps, learning rate up to "
         f"{plan.lr:g} ({recipe.optim.name})"

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from squint.shapes import Image
+
 RGB = Float[Tensor, "n 3 h w"]
-Any = Float[Tensor, "n c h w"]
 PerImage = Float[Tensor, " n"]
 
 _TINY = 1e-12
@@ -26,17 +27,17 @@ def gray(images: RGB) -> RGB:
     return luma(images).repeat(1, 3, 1, 1)
 
 
-def scale_brightness(images: Any, factor: PerImage) -> Any:
+def scale_brightness(images: Image, factor: PerImage) -> Image:
     """Multiplies every pixel (torchvision; SimCLR's released TF2 code)."""
     return images * factor[:, None, None, None]
 
 
-def add_brightness(images: Any, delta: PerImage) -> Any:
+def add_brightness(images: Image, delta: PerImage) -> Image:
     """Adds to every pixel (BYOL; TensorFlow)."""
     return images + delta[:, None, None, None]
 
 
-def contrast_about_gray(images: Any, factor: PerImage) -> Any:
+def contrast_about_gray(images: Image, factor: PerImage) -> Image:
     """Stretches about the mean grey of the image (torchvision).
 
     Without three channels the mean is taken over all of them.
@@ -46,7 +47,7 @@ def contrast_about_gray(images: Any, factor: PerImage) -> Any:
     return torch.lerp(mean, images, factor[:, None, None, None])
 
 
-def contrast_per_channel(images: Any, factor: PerImage) -> Any:
+def contrast_per_channel(images: Image, factor: PerImage) -> Image:
     """Stretches each channel about its own mean (TensorFlow)."""
     mean = images.mean(dim=(2, 3), keepdim=True)  # (n, c, 1, 1)
     return torch.lerp(mean, images, factor[:, None, None, None])
@@ -97,7 +98,7 @@ def hue(images: RGB, turns: PerImage) -> RGB:
     return torch.addcmul(value[:, None], chroma[:, None], below, value=-1)
 
 
-def solarize(images: Any) -> Any:
+def solarize(images: Image) -> Image:
     """Inverts every pixel at or above 0.5 (BYOL; torchvision with threshold 0.5)."""
     return torch.where(images < 0.5, images, 1 - images)
 

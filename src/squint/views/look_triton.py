@@ -7,17 +7,14 @@ and tried out on a few images before it is used.
 from functools import cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from squint import trial
 from squint.shapes import Pixels
 from squint.views import apply as reference
 from squint.views.draw import Look, Params, draw
-from squint.views.normalise import normalise, per_channel
+from squint.views.normalise import Square, normalise, per_channel
 from squint.views.recipes import View, ViewsConfig
-
-Square = Float[Tensor, "n c s s"]
 
 
 def suit(images: Pixels, view: View, config: ViewsConfig, *, cropped: bool) -> bool:

@@ -6,6 +6,9 @@ from torch import Tensor
 from squint.errors import RecipeError
 from squint.views.recipes import ViewsConfig
 
+Square = Float[Tensor, "n c s s"]
+"""Finished views: of the recipe's size, normalised."""
+
 
 def normalise(images: Float[Tensor, "*n c h w"], config: ViewsConfig) -> Float[Tensor, "*n c h w"]:
     """Subtracts the recipe's mean and divides by its std, per channel; overwrites `images`.

@@ -15,8 +15,6 @@ from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from squint import native, trial
 from squint.errors import RunError
@@ -24,25 +22,23 @@ from squint.shapes import Pixels
 from squint.views import apply as reference
 from squint.views import kernel, look_triton
 from squint.views.draw import Look, Params
-from squint.views.normalise import normalise
+from squint.views.normalise import Square, normalise
 from squint.views.recipes import View, ViewsConfig
-
-Square = Float[Tensor, "n c s s"]
 
 PathName = Literal["auto", "native", "triton", "compiled", "reference"]
 
 
-class Path(NamedTuple):
-    """Two functions from 8-bit pixels to normalised views."""
+class Backend(NamedTuple):
+    """One path: its name, and its two functions from 8-bit pixels to normalised views."""
 
     name: Literal["native", "triton", "compiled", "reference"]
-    why: str
-    """The same in a few words, for people."""
+    description: str
+    """In a few words, for people."""
     apply: Callable[[Pixels, Params, View, ViewsConfig, torch.memory_format], Square]
     apply_look: Callable[[Pixels, Look, View, ViewsConfig, torch.memory_format], Square]
 
 
-def pick(wanted: PathName, device: torch.device) -> Path:
+def pick(wanted: PathName, device: torch.device) -> Backend:
     """The path to take for pixels on a device; auto takes the fastest that is there.
 
     Raises:
@@ -58,7 +54,7 @@ def pick(wanted: PathName, device: torch.device) -> Path:
         return _compiled(device)
     absent = device.type == "cpu" and native.library() is None
     hint = " (the native kernels, which are faster, are not built)" if absent else ""
-    return Path("reference", f"reference in torch{hint}", apply, apply_look)
+    return Backend("reference", f"reference in torch{hint}", apply, apply_look)
 
 
 def apply(
@@ -118,23 +114,23 @@ def _fastest(device: torch.device) -> Literal["native", "triton", "reference"]:
     return "reference"
 
 
-def _native(device: torch.device) -> Path:
+def _native(device: torch.device) -> Backend:
     if device.type != "cpu":
         raise RunError(
             f"train.views_path=native makes views in the CPU's memory, the images are on {device}. "
             "Use train.views_path auto, compiled or reference, or --device cpu."
         )
     native.demand()
-    return Path("native", "native kernels", kernel.apply, kernel.apply_look)
+    return Backend("native", "native kernels", kernel.apply, kernel.apply_look)
 
 
-def _triton(device: torch.device) -> Path:
+def _triton(device: torch.device) -> Backend:
     if why := trial.absent(device):
         raise RunError(
             f"train.views_path=triton can't be taken: {why}. Use train.views_path auto, or train "
             "on a CUDA device with Triton installed."
         )
-    return Path(
+    return Backend(
         "triton",
         "Triton kernels",
         _or_compiled(look_triton.apply, apply, cropped=False),
@@ -155,13 +151,13 @@ def _or_compiled(
     return run
 
 
-def _compiled(device: torch.device) -> Path:
+def _compiled(device: torch.device) -> Backend:
     if missing := _missing_compiler(device):
         raise RunError(
             f"train.views_path=compiled needs {missing}, which is not there. Install it, or use "
             "train.views_path auto or reference."
         )
-    return Path(
+    return Backend(
         "compiled",
         "compiled by torch; the first batch waits for it",
         _compile(apply),

@@ -15,7 +15,7 @@ from squint.views.recipes import Interpolation, ViewsConfig
 def crops(
     images: Sequence[UInt8[Tensor, "c _ _"]], boxes: Sequence[Boxes], config: ViewsConfig
 ) -> UInt8[Tensor, "n 2 c s s"]:
-    """What `TwoViews.crops_of` makes of each image, from boxes of `TwoViews.boxes`.
+    """What `TwoViews.crops_of_picture` makes of each image, from its `boxes_of_pictures`.
 
     Args:
         images: On one device, one or more.

@@ -21,12 +21,13 @@ from squint.native.resize import Window, crop_resize
 from squint.shapes import Pixels, Rows
 from squint.views import resize as reference
 from squint.views.draw import Box, Boxes, WholeBox, draw, draw_box, draw_look
-from squint.views.normalise import normalise
-from squint.views.paths import PathName, Square, pick
+from squint.views.normalise import Square, normalise
+from squint.views.paths import PathName, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
 
 LEAST_SHRINK = 2
-"""Of what was decoded at a reduced scale, to the size of a view; see docs/views.md."""
+"""Crops decoded at a reduced scale stay at least this many times larger than their view; see
+docs/views.md."""
 
 
 class TwoViews:
@@ -68,7 +69,7 @@ class TwoViews:
             RecipeError: The normalisation does not fit the number of channels.
         """
         _check_bytes(pixels)
-        path = pick(self.path, pixels.device)
+        backend = pick(self.path, pixels.device)
         height, width = pixels.shape[2:]
 
         def show(view: View, number: shapes.View) -> Square:
@@ -81,7 +82,7 @@ class TwoViews:
                 height=height,
                 width=width,
             ).to(pixels.device)
-            return path.apply(pixels, params, view, self.config, self.memory_format)
+            return backend.apply(pixels, params, view, self.config, self.memory_format)
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
@@ -89,70 +90,72 @@ class TwoViews:
     def crops(
         self, image: UInt8[Tensor, "c h w"], index: int, epoch: int
     ) -> UInt8[Tensor, "2 c s s"]:
-        """The crops of both views of one image, resized but not yet flipped, for `finish`.
+        """The crops of both views of one decoded image, not yet flipped, for `finish`.
 
-        Runs in a loader worker. Same boxes as the packed path; pixels differ from it by rounding
-        to whole grey levels, and by a few levels where bicubic overshoots black or white.
+        Same boxes as the packed path; pixels differ from it by rounding to whole grey levels, and
+        by a few levels where bicubic overshoots black or white.
         """
         height, width = image.shape[1:]
-        (boxes,) = self._boxes([index], epoch, [height], [width])
-        return self._cropped(Part(image.permute(1, 2, 0).numpy(), 0, 0, 1), boxes)
+        (boxes,) = self._draw_boxes([index], epoch, [height], [width])
+        return self._cut(Part(image.permute(1, 2, 0).numpy(), 0, 0, 1), boxes)
 
     @torch.no_grad()
-    def boxes(
+    def boxes_of_pictures(
         self, pictures: Sequence[Picture], index: Sequence[int], epoch: int
     ) -> Sequence[Boxes]:
-        """What `crops_of` draws for each picture; for many it is drawn as quickly as for one."""
+        """Where `crops_of_picture` crops each picture; drawn as quickly for many as for one."""
         heights = [picture.height for picture in pictures]
-        return self._boxes(index, epoch, heights, [picture.width for picture in pictures])
+        return self._draw_boxes(index, epoch, heights, [picture.width for picture in pictures])
 
     @torch.no_grad()
-    def crops_of(
+    def crops_of_picture(
         self, picture: Picture, index: int, epoch: int, boxes: Boxes | None = None
     ) -> UInt8[Tensor, "2 c s s"]:
-        """`crops` of a picture, of which only the rows and columns both crops need are decoded.
+        """`crops` of a file: only the rows and columns that both crops need are decoded.
+
+        Runs in a loader worker.
 
         Args:
             picture: The image.
             index: Its number in its source.
             epoch: Counted from 0.
-            boxes: From `boxes` of the same; drawn here if not given.
+            boxes: From `boxes_of_pictures` of the same; drawn here if not given.
 
         Raises:
             Unreadable: The picture is damaged there.
         """
         if boxes is None:
-            (boxes,) = self.boxes([picture], [index], epoch)
+            (boxes,) = self.boxes_of_pictures([picture], [index], epoch)
         top, left = (min(box[side] for box in boxes) for side in (0, 1))
         bottom, right = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
         reduction = 1 if self.config.exact else reduction_of(boxes, self.config.size)
         part = picture.part(top, left, bottom - top, right - left, reduction)
-        return self._cropped(part, boxes)
+        return self._cut(part, boxes)
 
     @torch.no_grad()
     def finish(
         self, crops: UInt8[Tensor, "n 2 c s s"], index: Rows, epoch: int
     ) -> tuple[Square, Square]:
-        """What `crops` left to do for a batch of its results, where they lie.
+        """Views of a batch of crops: flip, colours, blur and normalisation, where the crops lie.
 
         Raises:
             DataError: The crops are no bytes.
             RecipeError: The normalisation does not fit the number of channels.
         """
         _check_bytes(crops)
-        path = pick(self.path, crops.device)
+        backend = pick(self.path, crops.device)
 
         def show(view: View, number: shapes.View) -> Square:
             look = draw_look(view, index, seed=self.seed, epoch=epoch, view_number=number)
             look = look.to(crops.device)
-            return path.apply_look(crops[:, number], look, view, self.config, self.memory_format)
+            return backend.apply_look(crops[:, number], look, view, self.config, self.memory_format)
 
         return show(self.config.first, 0), show(self.config.second, 1)
 
-    def _boxes(
+    def _draw_boxes(
         self, index: Sequence[int], epoch: int, heights: Sequence[int], widths: Sequence[int]
     ) -> list[Boxes]:
-        """Crop boxes of both views of each image."""
+        """Crop boxes of both views of images of these sizes."""
         numbers, h_image, w_image = torch.tensor([index, heights, widths], dtype=torch.int64)
 
         def drawn(view: View, number: shapes.View) -> list[WholeBox]:
@@ -171,8 +174,8 @@ class TwoViews:
         views = drawn(self.config.first, 0), drawn(self.config.second, 1)
         return list(zip(*views, strict=True))
 
-    def _cropped(self, part: Part, boxes: Boxes) -> UInt8[Tensor, "2 c s s"]:
-        """Both crops out of an image, or out of a part of it."""
+    def _cut(self, part: Part, boxes: Boxes) -> UInt8[Tensor, "2 c s s"]:
+        """Cut both crops out of a decoded image, or of a part of it, and resize them."""
         compiled = self.path in ("auto", "native") and native.library() is not None
         crop = crop_resize if compiled else _crop_resize
         image, size = tensor_of(part.pixels), self.config.size
