@@ -27,6 +27,7 @@ from squint.recipe import Recipe, from_dict, leaves, to_dict
 
 NAMES = list(presets.names())
 COMPRESSED = [name for name in NAMES if name.startswith("c-")]
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 SHEET = Path(__file__).resolve().parents[2] / "shared" / "design" / "methods.md"
 sheet = pytest.mark.skipif(not SHEET.exists(), reason=f"no specification sheet: {SHEET} is absent")
 
@@ -402,3 +403,18 @@ def test_cifar_figures_are_those_of_the_sheet(key: str) -> None:
 def test_cifar_without_a_variant_is_solo_learns_but_for_simclr(method: str) -> None:
     assert presets.load(f"{method}@cifar") == presets.load(f"{method}@cifar-solo")
     assert presets.load("simclr@cifar") != presets.load("simclr@cifar-solo")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("@tiny")])
+def test_expected_figures_of_tiny_are_those_that_were_measured(name: str) -> None:
+    method = name.removesuffix("@tiny")
+    knn, linear = re.findall(r"(?:kNN|linear) ([\d.]+) %", presets.load(name).expected)
+    if method in ("simclr", "c-simclr"):
+        table = (RESULTS / "cifar10-tiny.md").read_text()
+        column = ("simclr", "c-simclr").index(method) + 2
+        rows = re.findall(r"^\| (?:kNN|linear) top-1 .*$", table, re.M)
+        assert [row.split("|")[column + 1].strip() for row in rows] == [f"{knn} %", f"{linear} %"]
+        return
+    title = method.replace("moco-v", "MoCo v").replace("byol", "BYOL").replace("c-", "C-")
+    table = (RESULTS / "cifar10-ten-methods.md").read_text()
+    assert re.search(rf"^\| {title}(?: \(.*?\))? \| {knn} % \| {linear} % \|", table, re.M)

@@ -339,8 +339,8 @@ class TrainConfig:
     log_every_steps: int = 10
     """Steps between lines of metrics.jsonl; each is the mean since the last."""
     save_every_minutes: float = 5.0
-    """Minutes between checkpoints; one is also written at the end of every epoch, or of as many
-    as make writing them cost at most a fiftieth of the time."""
+    """Minutes between checkpoints; 0: at epoch ends only. One is also written at the end of every
+    epoch, or of as many as make writing them cost at most a fiftieth of the time."""
     keep_every_epochs: int = 0
     """Epochs between checkpoints that are kept as step-*.pt; 0 keeps only the last."""
 
@@ -377,20 +377,20 @@ class DataConfig:
 
 
 def _check_kappa_e_range(config: CEBConfig, low: float, high: float) -> None:
-    field = f"compression.kappa_e_range={low:g} {high:g}"
+    given = f"compression.kappa_e_range={low:g} {high:g}"
     if not 0 < low < config.kappa_e < high < math.inf:
         raise RecipeError(
-            f"{field} must be two finite numbers above 0 with compression.kappa_e="
+            f"{given} must be two finite numbers above 0 with compression.kappa_e="
             f"{config.kappa_e:g}, where it begins, between them."
         )
     if not config.sampling:
         raise RecipeError(
-            f"{field} has no use with compression.sampling off: without noise on the code nothing "
+            f"{given} has no use with compression.sampling off: without noise on the code nothing "
             "holds kappa_e up against the rate. Switch sampling on, or drop the range."
         )
     if config.residual != "closed_form":
         raise RecipeError(
-            f"{field} needs compression.residual=closed_form (now {config.residual}): kappa_e is "
+            f"{given} needs compression.residual=closed_form (now {config.residual}): kappa_e is "
             "learned from the rate's expectation, not from one draw. Change one of the two."
         )
 

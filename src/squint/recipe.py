@@ -81,7 +81,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The method as the command line has it (MoCo v1 and v2 are both moco): c-simclr."""
+        """The method, with c- if it is compressed: c-simclr. MoCo v1 and v2 are both moco."""
         prefix = "c-" if isinstance(self.compression, CEBConfig) else ""
         return prefix + self.method.kind
 

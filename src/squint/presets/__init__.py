@@ -27,7 +27,7 @@ METHODS = (
 )
 SETTINGS = {
     "folder": "your own images at 224 px (the default)",
-    "tiny": "minutes to an hour on a laptop CPU, 32 px",
+    "tiny": "minutes to an hour on a laptop CPU, images of about 32 px, views of 16",
     "cifar": "ResNet-18 with the CIFAR stem, 32 px: SimCLR's own, others by solo-learn",
     "cifar-solo": "the same, as in solo-learn",
     "cifar-lightly": "the same, as in lightly's benchmark",

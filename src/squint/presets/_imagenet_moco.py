@@ -5,13 +5,13 @@ from dataclasses import replace
 from squint.configs import EncoderConfig, OptimConfig, PredictorConfig, TrainConfig
 from squint.presets import Preset
 from squint.presets._parts import (
-    BETA,
     MOCO_RESNET50,
     MOCO_SGD,
     MOCO_V1,
     MOCO_V1_SGD,
     MOCO_V2,
     MOCO_V3,
+    UNPUBLISHED,
     compress,
 )
 from squint.recipe import Recipe
@@ -19,7 +19,6 @@ from squint.views.recipes import moco_v1_224, moco_v2_224, moco_v3_224
 
 _MOCO = "released code and README (github.com/facebookresearch/moco)"
 _MOCO_V3 = "Chen et al. 2021, released code and CONFIG.md (github.com/facebookresearch/moco-v3)"
-_UNPUBLISHED = f"with CEB: ours, not published (kappa_b = 1 / temperature, beta {BETA})"
 
 
 def moco_v1(length: str) -> Preset:
@@ -96,15 +95,15 @@ def _moco_v3_vit(variant: str) -> Preset:
 
 
 def c_moco_v1(length: str) -> Preset:
-    """MoCo v1 with a bottleneck, of no publication."""
-    return compress(moco_v1(length), f"moco-v1@imagenet-{length} {_UNPUBLISHED}")
+    """C-MoCo v1; ours, no published result."""
+    return compress(moco_v1(length), f"moco-v1@imagenet-{length} {UNPUBLISHED}")
 
 
 def c_moco_v2(length: str) -> Preset:
-    """MoCo v2 with a bottleneck, of no publication."""
-    return compress(moco_v2(length), f"moco-v2@imagenet-{length} {_UNPUBLISHED}")
+    """C-MoCo v2; ours, no published result."""
+    return compress(moco_v2(length), f"moco-v2@imagenet-{length} {UNPUBLISHED}")
 
 
 def c_moco_v3(variant: str) -> Preset:
-    """MoCo v3 with a bottleneck, of no publication."""
-    return compress(moco_v3(variant), f"moco-v3@imagenet-{variant} {_UNPUBLISHED}")
+    """C-MoCo v3; ours, no published result."""
+    return compress(moco_v3(variant), f"moco-v3@imagenet-{variant} {UNPUBLISHED}")

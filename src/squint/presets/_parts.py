@@ -69,6 +69,8 @@ BETA = 0.1
 """Weight of the rate where none is published. It pulls a code to its partner by
 beta / temperature, the softmax by at most 1 / temperature: 0.1 leaves the contrast in charge, also
 at MoCo v1's kappa_b of 14."""
+UNPUBLISHED = f"with CEB: ours, not published (kappa_b = 1 / temperature, beta {BETA})"
+"""What is said of a compressed recipe after the name of its plain one."""
 BYOL_BETA, BYOL_KAPPA_E = 0.01, 65536.0
 """The same for BYOL with its own kappa_d of 2, and the concentration beside it; published are 1 and
 16384 with kappa_d 10 or 4. The rate holds the directions of all images together: on 10 epochs of

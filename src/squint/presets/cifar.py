@@ -19,7 +19,7 @@ from squint.configs import (
     TrainConfig,
 )
 from squint.presets import Preset
-from squint.presets._parts import BETA, BYOL_BETA, BYOL_KAPPA_E, MOCO_V1, MOCO_V3, compress
+from squint.presets._parts import BYOL_BETA, BYOL_KAPPA_E, MOCO_V1, MOCO_V3, UNPUBLISHED, compress
 from squint.recipe import Recipe
 from squint.views.cifar_recipes import (
     lightly_byol_32,
@@ -33,7 +33,6 @@ from squint.views.recipes import ViewsConfig, simclr_32
 _RESNET18 = EncoderConfig(
     name="resnet18", stem="cifar", init="torchvision", zero_init_residual=False
 )
-_UNPUBLISHED = f"with CEB: ours, not published (kappa_b = 1 / temperature, beta {BETA})"
 _UNPUBLISHED_BYOL = (
     f"with CEB: ours, not published (kappa_b of C-BYOL, kappa_e {BYOL_KAPPA_E:g}, beta {BYOL_BETA})"
 )
@@ -153,30 +152,30 @@ def moco_v1() -> Preset:
 
 
 def c_simclr() -> Preset:
-    """The same, compressed: kappa_b = 1 / temperature = 2, beta 0.1."""
-    return compress(simclr(), f"simclr@cifar {_UNPUBLISHED}")
+    """C-SimCLR: kappa_b = 1 / temperature = 2, beta 0.1; ours, no published result."""
+    return compress(simclr(), f"simclr@cifar {UNPUBLISHED}")
 
 
 def c_byol() -> Preset:
-    """BYOL with a bottleneck: kappa_e 65536, kappa_b 10, beta 0.01."""
+    """C-BYOL: kappa_e 65536, kappa_b 10, beta 0.01; ours, no published result."""
     return compress(
         byol(), f"byol@cifar {_UNPUBLISHED_BYOL}", beta=BYOL_BETA, byol_kappa_e=BYOL_KAPPA_E
     )
 
 
 def c_moco_v1() -> Preset:
-    """MoCo v1 with a bottleneck, of no publication."""
-    return compress(moco_v1(), f"moco-v1@cifar {_UNPUBLISHED}")
+    """C-MoCo v1; ours, no published result."""
+    return compress(moco_v1(), f"moco-v1@cifar {UNPUBLISHED}")
 
 
 def c_moco_v2() -> Preset:
-    """MoCo v2 with a bottleneck, of no publication."""
-    return compress(moco_v2(), f"moco-v2@cifar {_UNPUBLISHED}")
+    """C-MoCo v2; ours, no published result."""
+    return compress(moco_v2(), f"moco-v2@cifar {UNPUBLISHED}")
 
 
 def c_moco_v3() -> Preset:
-    """MoCo v3 with a bottleneck, of no publication."""
-    return compress(moco_v3(), f"moco-v3@cifar {_UNPUBLISHED}")
+    """C-MoCo v3; ours, no published result."""
+    return compress(moco_v3(), f"moco-v3@cifar {UNPUBLISHED}")
 
 
 _MLP_SOLO = ProjectorConfig(

@@ -5,7 +5,6 @@ from dataclasses import replace
 from squint.configs import EncoderConfig, OptimConfig, TrainConfig
 from squint.presets import Preset
 from squint.presets._parts import (
-    BETA,
     CVR_BYOL,
     MOCO_RESNET50,
     MOCO_SGD,
@@ -14,6 +13,7 @@ from squint.presets._parts import (
     MOCO_V2,
     MOCO_V3,
     SIMCLR_V1,
+    UNPUBLISHED,
     compress,
 )
 from squint.recipe import Recipe
@@ -24,7 +24,6 @@ _TRAIN = TrainConfig(epochs=200.0, batch_size=256)
 _QUEUE = 4096  # own images are often few: 65536 keys would hold several of each image
 _TARGET_MOMENTUM = 0.996  # of the longest runs: a batch of 256 makes 16 times as many steps
 _UNKNOWN = "depends on your images; not run by us"
-_UNPUBLISHED = f"with CEB: ours, not published (kappa_b = 1 / temperature, beta {BETA})"
 
 
 def simclr() -> Preset:
@@ -111,18 +110,18 @@ def byol() -> Preset:
 
 
 def c_moco_v1() -> Preset:
-    """MoCo v1 with a bottleneck, of no publication."""
-    return compress(moco_v1(), f"moco-v1@folder {_UNPUBLISHED}", _UNKNOWN)
+    """C-MoCo v1; ours, no published result."""
+    return compress(moco_v1(), f"moco-v1@folder {UNPUBLISHED}", _UNKNOWN)
 
 
 def c_moco_v2() -> Preset:
-    """MoCo v2 with a bottleneck, of no publication."""
-    return compress(moco_v2(), f"moco-v2@folder {_UNPUBLISHED}", _UNKNOWN)
+    """C-MoCo v2; ours, no published result."""
+    return compress(moco_v2(), f"moco-v2@folder {UNPUBLISHED}", _UNKNOWN)
 
 
 def c_moco_v3() -> Preset:
-    """MoCo v3 with a bottleneck, of no publication."""
-    return compress(moco_v3(), f"moco-v3@folder {_UNPUBLISHED}", _UNKNOWN)
+    """C-MoCo v3; ours, no published result."""
+    return compress(moco_v3(), f"moco-v3@folder {UNPUBLISHED}", _UNKNOWN)
 
 
 def c_byol() -> Preset:
