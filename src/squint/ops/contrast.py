@@ -5,11 +5,12 @@ autocast says. Rows are NOT normalised here: callers do it once, and C-SimCLR's 
 are unit vectors already. Values are in nats.
 
 Each objective also exists as `..._and_top1`, whose second value is the share of anchors nearer to
-their partner than to any other candidate: it falls out of the same similarities. No gradient, and
-a tie is a miss.
+their partner than to any other candidate, from the same similarities. It has no gradient, and a
+tie is a miss.
 
-All of them are one question, asked by `contrast_dense.contrast` with all similarities at once and
-by its faster twins a few at a time; `path` says who answers.
+All objectives are one masked cross entropy. `contrast_dense.contrast` is its reference;
+`contrast_tiles`, `contrast_native` and `contrast_triton` give the same numbers block by block.
+`path` selects one.
 """
 
 import math
@@ -22,15 +23,15 @@ from torch import Tensor
 from squint.errors import RunError
 from squint.ops import contrast_dense, contrast_native, contrast_tiles, contrast_triton, gather
 from squint.ops.precision import at_least_float32
+from squint.shapes import Scalar
 
-Scalar = Float[Tensor, ""]
-Who = Literal["dense", "tiles", "native", "triton"]
-Path = Who | Literal["auto"]
+Chosen = Literal["dense", "tiles", "native", "triton"]
+Path = Chosen | Literal["auto"]
 
 DENSE_SIMILARITIES = 2**14
-"""Up to so many, all at once is as fast as by tiles (benchmarks/losses.py)."""
+"""Up to this many similarities the dense path is as fast as tiles (benchmarks/losses.py)."""
 NATIVE_ANCHORS, NATIVE_SIMILARITIES = 512, 2**21
-"""From so many on, the kernels are faster than tiles: they lay out the keys first."""
+"""From this many on the native kernels, which first lay out the keys, beat tiles."""
 
 
 def nt_xent(
@@ -67,10 +68,10 @@ def nt_xent(
         path: dense, tiles, native or triton; auto takes the fastest. All give the same numbers to
             within rounding.
         products: torch.bfloat16 rounds the factors of float32 similarities and gradients to 8
-            bits: faster and coarser, by tiles.
+            bits: faster and coarser; only tiles can.
 
     Raises:
-        RunError: The path asked for is not there, or makes no such products.
+        RunError: The path asked for is not available here, or can't make such products.
     """
     return nt_xent_and_top1(
         z1, z2, keys1, keys2, temperature=temperature, path=path, products=products
@@ -92,23 +93,22 @@ def nt_xent_and_top1(
     keys1 = z1 if keys1 is None else at_least_float32(keys1)
     keys2 = z2 if keys2 is None else at_least_float32(keys2)
     if keys1 is z1 and keys2 is z2 and gather.world_size() == 1:
-        who = _who(path, (z1, z2), (z1, z2), temperature, products)
-        tiles = who == "tiles" or (who == "native" and path == "auto")
-        if tiles and contrast_tiles.fits_symmetric(z1, z2, temperature):
+        chosen = _choose(path, (z1, z2), (z1, z2), temperature, products, symmetric=True)
+        if chosen == "tiles" and contrast_tiles.fits_symmetric(z1, z2, temperature):
             return contrast_tiles.symmetric(z1, z2, temperature=temperature, products=products)
     both = gather.rows(torch.stack((keys1, keys2), dim=1))  # (m, 2, d), one collective
     every = torch.cat((both[:, 0], both[:, 1]))  # (2m, d)
-    who = _who(path, (z1, z2), (every,), temperature, products)
+    chosen = _choose(path, (z1, z2), (every,), temperature, products)
     first = gather.rank() * len(z1)
     own = (first, first + len(both))
-    answers = [
-        _answer(who, z, partner, every, own, temperature, products)
+    directions = [
+        _loss_and_top1(chosen, z, partner, every, own, temperature, products)
         for z, partner in ((z1, keys2), (z2, keys1))
     ]
-    nats, top1 = (torch.stack(column).mean() for column in zip(*answers, strict=True))
+    nats, top1 = (torch.stack(column).mean() for column in zip(*directions, strict=True))
     # differs from the released codes: the mean of both directions, not their sum (that is for
-    # SimCLR(directions="sum")); hits are among 2m - 1 candidates, where SimCLR's are among the m of
-    # the other view, CVR's of one direction
+    # SimCLR(directions="sum")); top1 is among 2m - 1 candidates, in SimCLR's code among the m of
+    # the other view, in CVR's that of one direction
     return nats, top1
 
 
@@ -152,8 +152,8 @@ def info_nce_and_top1(
 ) -> tuple[Scalar, Scalar]:
     """`info_nce`, and the share of queries nearer to their key than to any of the k negatives."""
     query, key, negatives = (at_least_float32(x) for x in (query, key, negatives))
-    who = _who(path, (query,), (negatives,), temperature, products)
-    return _answer(who, query, key, negatives, (), temperature, products)
+    chosen = _choose(path, (query,), (negatives,), temperature, products)
+    return _loss_and_top1(chosen, query, key, negatives, (), temperature, products)
 
 
 def batch_info_nce(
@@ -195,13 +195,13 @@ def batch_info_nce_and_top1(
     """`batch_info_nce`, and the share of queries whose own key is the nearest of all m."""
     query, key = at_least_float32(query), at_least_float32(key.detach())
     keys = gather.rows(key)
-    who = _who(path, (query,), (keys,), temperature, products)
+    chosen = _choose(path, (query,), (keys,), temperature, products)
     own = (gather.rank() * len(query),)
-    return _answer(who, query, key, keys, own, temperature, products)
+    return _loss_and_top1(chosen, query, key, keys, own, temperature, products)
 
 
 def info_cap_nats(candidates: int) -> float:
-    """The most I(Y;Z) that a choice among so many candidates can show: their log, in nats.
+    """Cap of the bound on I(Y;Z) from a choice among so many candidates: their log, in nats.
 
     `info_nats = info_cap_nats - cross entropy` is a lower bound of I(Y;Z) (van den Oord et al.
     2018). Candidates are 2m - 1 for NT-Xent, m for MoCo v3, and 1 + k with a queue.
@@ -209,24 +209,28 @@ def info_cap_nats(candidates: int) -> float:
     return math.log(candidates)
 
 
-def _who(
+def _choose(
     path: Path,
     anchors: tuple[Tensor, ...],
     keys: tuple[Tensor, ...],
     temperature: float,
     products: torch.dtype,
-) -> Who:
-    """Who answers: whoever was asked for, or the fastest that can.
+    *,
+    symmetric: bool = False,
+) -> Chosen:
+    """The path asked for; for auto, the fastest that takes these codes.
 
     Args:
         path: What was asked for.
-        anchors: Of one direction each, equally many.
-        keys: All that each anchor meets.
+        anchors: Those of each direction, equally many.
+        keys: All that each anchor is compared with.
         temperature: Divides the similarities.
         products: Type of the factors.
+        symmetric: Whether the keys are the anchors: then tiles, which compute each similarity
+            once, beat the native kernels.
 
     Raises:
-        RunError: Whoever was asked for can't.
+        RunError: The path asked for can't take these codes.
     """
     if products != torch.float32:
         if path not in ("auto", "tiles"):
@@ -250,12 +254,13 @@ def _who(
     if similarities <= DENSE_SIMILARITIES:
         return "dense"
     many = len(anchors[0]) >= NATIVE_ANCHORS and similarities >= NATIVE_SIMILARITIES
-    fits = many and contrast_native.fits(anchors, keys, temperature=temperature)
-    return "native" if fits else "tiles"
+    if symmetric or not many:
+        return "tiles"
+    return "native" if contrast_native.fits(anchors, keys, temperature=temperature) else "tiles"
 
 
-def _answer(
-    who: Who,
+def _loss_and_top1(
+    chosen: Chosen,
     anchors: Tensor,
     partners: Tensor,
     keys: Tensor,
@@ -263,9 +268,13 @@ def _answer(
     temperature: float,
     products: torch.dtype,
 ) -> tuple[Scalar, Scalar]:
-    if who == "tiles":
-        return contrast_tiles.rows(
-            anchors, partners, keys, own, temperature=temperature, products=products
-        )
-    room = {"dense": contrast_dense, "native": contrast_native, "triton": contrast_triton}[who]
-    return room.contrast(anchors, partners, keys, own, temperature=temperature)
+    codes = anchors, partners, keys
+    match chosen:
+        case "dense":
+            return contrast_dense.contrast(*codes, own, temperature=temperature)
+        case "tiles":
+            return contrast_tiles.contrast(*codes, own, temperature=temperature, products=products)
+        case "native":
+            return contrast_native.contrast(*codes, own, temperature=temperature)
+        case "triton":
+            return contrast_triton.contrast(*codes, own, temperature=temperature)

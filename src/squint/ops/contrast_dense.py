@@ -1,6 +1,6 @@
 """The reference of the contrastive loss: all similarities at once, differentiated by autograd.
 
-Below it, what its fast twins share.
+Below it are the helpers that the faster paths share.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from squint.errors import RunError
 from squint.ops.precision import full_precision
+from squint.shapes import Scalar
 
 
 def contrast(
@@ -23,17 +24,18 @@ def contrast(
     own: tuple[int, ...],
     *,
     temperature: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Cross entropy in nats and share of hits, means over n: the contract of all its fast twins.
+) -> tuple[Scalar, Scalar]:
+    """Cross entropy in nats and share of hits, means over n; every faster path gives the same.
 
-    Anchor i has to pick partners_i out of partners_i and the keys that are not its own image's.
-    It takes n * k numbers for the similarities and several times that for their gradient.
+    Anchor i has to pick partners_i out of partners_i and the keys of other images. Memory: n * k
+    numbers for the similarities and several times that for their gradient.
 
     Args:
         anchors: Rows in float32 or float64; not normalised here.
         partners: Row by row what the anchors have to find.
-        keys: The negatives of all anchors, but for:
-        own: Columns of anchor 0's own image among the keys; anchor i's are i further on.
+        keys: The negatives of all anchors, apart from those of `own`.
+        own: Rows of anchor 0's own image among the keys; anchor i's are i further on. They are no
+            candidates.
         temperature: Divides the similarities; positive.
     """
     with full_precision(anchors):
@@ -44,11 +46,13 @@ def contrast(
         negative = negative.scatter(1, column[:, None], -torch.inf)
     logits = torch.cat((positive, negative), dim=1) / temperature  # (n, 1 + k)
     hits = (positive > negative).all(dim=1)
-    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64)), share(hits)
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64)), mean_hits(
+        hits
+    )
 
 
 def refuse_second_derivative() -> None:
-    """For backward passes that autograd can't differentiate again.
+    """Call it in a backward pass that autograd can't differentiate again.
 
     Raises:
         RunError: Autograd wants to.
@@ -66,20 +70,22 @@ def gradient_wanted(*codes: Tensor) -> bool:
 
 
 def scaled_gradients(ctx: Any, by_loss: Tensor) -> Iterator[Tensor | None]:
-    """The gradients saved for a loss that is wanted once, times the one it got."""
+    """The gradients saved in the forward pass, times the gradient `by_loss` of the loss itself."""
     refuse_second_derivative()
     for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False):
         yield gradient * by_loss if needed else None
 
 
-def nats(positive: Tensor, total: Tensor) -> Tensor:
-    """Cross entropy in nats of each row, from the bits of its positive and of its negatives' sum.
+def cross_entropy_nats(positive: Tensor, total: Tensor) -> Tensor:
+    """Cross entropy in nats of each row, exact near 0 too.
 
-    Exact when it is nearly 0, too.
+    Args:
+        positive: Logit of the partner, in bits.
+        total: Base-2 logarithm of the sum of 2^logit over the negatives.
     """
     return -F.logsigmoid((positive - total) * math.log(2))
 
 
-def share(hits: Tensor) -> Float[Tensor, ""]:
+def mean_hits(hits: Tensor) -> Scalar:
     """Mean of a mask, in float32."""
     return hits.float().mean()

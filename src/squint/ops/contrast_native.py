@@ -1,8 +1,9 @@
-"""The contrastive loss on a CPU with AVX-512, compiled: `contrast_tiles.rows` without its waits.
+"""The contrastive loss on a CPU with AVX-512, by compiled kernels.
 
-A block of anchors meets all keys; similarities become weights, sums and weighted keys while they
-are in the cache, and are read once more for the gradient of the keys. As there, three products, a
-gradient made in the same pass, O(n d) memory, and logits in bits.
+As `contrast_tiles.contrast`: blocks of anchors against all keys, three matrix products, the
+gradient computed in the forward pass, O(n d) memory, logits in bits. Here similarities become
+weights, sums and weighted keys while they are in the cache, and are read once more for the gradient
+of the keys.
 """
 
 import ctypes
@@ -16,7 +17,13 @@ from torch import Tensor
 
 from squint import native
 from squint.native.threads import in_shares
-from squint.ops.contrast_dense import gradient_wanted, nats, scaled_gradients, share
+from squint.ops.contrast_dense import (
+    cross_entropy_nats,
+    gradient_wanted,
+    mean_hits,
+    scaled_gradients,
+)
+from squint.shapes import Scalar
 
 ROWS, PANEL, CHUNK, STRIDE = 8, 32, 256, 272
 """As in native/contrast.c."""
@@ -25,7 +32,7 @@ BLOCK = 2**21
 LEAST_ROWS, MOST_ROWS = 64, 256
 """Anchors in a block, however many or few keys there are."""
 MOST_BITS = 60.0
-"""Of a logit; without a largest one subtracted, sums of exp2 neither overflow nor vanish."""
+"""Largest logit: up to here sums of exp2 neither overflow nor vanish with no maximum subtracted."""
 NOWHERE = -(2**62)
 """First column of a diagonal that is not there."""
 
@@ -50,7 +57,7 @@ def contrast(
     own: tuple[int, ...],
     *,
     temperature: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Scalar, Scalar]:
     """As `contrast_dense.contrast`, for codes that `fits` takes."""
     wanted = gradient_wanted(anchors, partners, keys)
     return _Native.apply(anchors, partners, keys, own, temperature, wanted)
@@ -61,7 +68,7 @@ def _longest(rows: tuple[Tensor, ...]) -> float:
 
 
 class _Native(torch.autograd.Function):
-    """Loss, share of hits, and the gradient for a loss that is wanted once."""
+    """Loss and share of hits; the forward pass computes the loss's gradient too, if wanted."""
 
     @staticmethod
     def forward(
@@ -78,22 +85,23 @@ class _Native(torch.autograd.Function):
         positive = (anchors * partners).sum(dim=1) * scale  # (n,)
         block = _Block(anchors * scale, keys, own, wanted, ctx.needs_input_grad[2])
         total, top = torch.empty_like(positive), torch.empty_like(positive)
-        by_anchors, pulls = torch.empty_like(anchors), torch.empty(n, 1)
+        by_anchors, miss = torch.empty_like(anchors), torch.empty(n, 1)
         for i in range(0, n, block.rows):
             part = slice(i, min(i + block.rows, n))
-            sums, top[part], weighted = block.meet(i)
+            sums, top[part], weighted_keys = block.score(i)
             total[part] = sums.log2()
             every = torch.logaddexp2(total[part], positive[part])
             slope = torch.exp2(-every)[:, None] / (temperature * n)
-            pulls[part] = torch.exp2(total[part] - every)[:, None] / (temperature * n)
+            # probability of the negatives, over temperature and n
+            miss[part] = torch.exp2(total[part] - every)[:, None] / (temperature * n)
             if wanted:
-                by_anchors[part] = slope * weighted[:, :d] - pulls[part] * partners[part]
-                block.pull(slope * anchors[part])
+                by_anchors[part] = slope * weighted_keys[:, :d] - miss[part] * partners[part]
+                block.add_key_gradient(slope * anchors[part])
         if wanted:
-            ctx.save_for_backward(by_anchors, -pulls * anchors, block.by_keys[: len(keys), :d])
-        top1 = share(positive > top)
+            ctx.save_for_backward(by_anchors, -miss * anchors, block.by_keys[: len(keys), :d])
+        top1 = mean_hits(positive > top)
         ctx.mark_non_differentiable(top1)
-        return nats(positive, total).mean(), top1
+        return cross_entropy_nats(positive, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -117,7 +125,7 @@ class _Task(ctypes.Structure):
 
 
 class _Block:
-    """Keys as the kernels want them, and room for one block of anchors at a time."""
+    """Keys in the kernels' layout, and buffers for one block of anchors at a time."""
 
     def __init__(
         self, scaled: Tensor, keys: Tensor, own: tuple[int, ...], wanted: bool, by_keys: bool
@@ -127,42 +135,42 @@ class _Block:
         self.rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK // self.k // ROWS * ROWS))
         self.n = len(scaled)
         self.anchors = _padded(scaled.detach(), ROWS)  # (n, width), n a multiple of ROWS
-        self.candidates, self.own, self.wanted = len(keys), own, wanted
+        self.own = own
         self.across = self.keys.view(-1, PANEL, self.width).transpose(1, 2).contiguous()
         self.along = _panels(self.keys)
         self.weights = torch.empty(-(-self.k // CHUNK), self.rows, STRIDE)
         self.top, self.total = torch.empty(2, self.rows)
         self.by_anchors = torch.empty(self.rows, self.width)
-        self.pulled = wanted and by_keys
-        self.by_keys = torch.zeros_like(self.keys) if self.pulled else self.keys.new_empty(0, 0)
-
-    def meet(self, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums of weights, largest logits and weighted keys of the anchors from `first` on."""
-        rows = min(self.rows, len(self.anchors) - first)  # a multiple of ROWS
-        own = [column + first for column in self.own] + [NOWHERE] * (2 - len(self.own))
+        self.with_keys = wanted and by_keys
+        self.by_keys = torch.zeros_like(self.keys) if self.with_keys else self.keys.new_empty(0, 0)
         self.task = _Task(
-            anchors=self.anchors[first:].data_ptr(),
             across=self.across.data_ptr(),
             along=self.along.data_ptr(),
             weights=self.weights.data_ptr(),
             top=self.top.data_ptr(),
             total=self.total.data_ptr(),
-            by_anchors=self.by_anchors.data_ptr() if self.wanted else None,
+            by_anchors=self.by_anchors.data_ptr() if wanted else None,
             by_keys=self.by_keys.data_ptr(),
-            rows=rows,
             keys=self.k,
             width=self.width,
-            candidates=self.candidates,
-            own=(ctypes.c_int64 * 2)(*own),
+            candidates=len(keys),
         )
+
+    def score(self, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of weights, largest logits and weighted keys of the block that begins at `first`."""
+        rows = min(self.rows, len(self.anchors) - first)  # a multiple of ROWS
+        own = [column + first for column in self.own] + [NOWHERE] * (2 - len(self.own))
+        self.task.anchors = self.anchors[first:].data_ptr()
+        self.task.rows = rows
+        self.task.own = (ctypes.c_int64 * 2)(*own)
         self._run(native.demand().squint_contrast_anchors, rows // ROWS)
-        there = slice(0, min(rows, self.n - first))  # without the rows that were filled up
+        there = slice(0, min(rows, self.n - first))  # without the padding
         return self.total[there], self.top[there], self.by_anchors[there]
 
-    def pull(self, pulls: Float[Tensor, "b d"]) -> None:
-        """Adds to the gradient of the keys what the anchors met last pull at them."""
-        if self.pulled:
-            panels = _panels(_padded(pulls, ROWS))
+    def add_key_gradient(self, scaled_anchors: Float[Tensor, "b d"]) -> None:
+        """Add the share of the block scored last to the gradient of the keys, if wanted."""
+        if self.with_keys:
+            panels = _panels(_padded(scaled_anchors, ROWS))
             self.task.pulls = panels.data_ptr()
             self._run(native.demand().squint_contrast_keys, len(self.weights))
 
@@ -176,7 +184,7 @@ class _Block:
 
 
 def _padded(x: Float[Tensor, "n d"], rows: int) -> Tensor:
-    """With zeros until rows are a multiple of `rows`, and columns one of PANEL; contiguous."""
+    """Padded with zeros to a multiple of `rows` rows and of PANEL columns; contiguous."""
     n, d = x.shape
     return F.pad(x, (0, -d % PANEL, 0, -n % rows)).contiguous()
 

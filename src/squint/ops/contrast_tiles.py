@@ -1,15 +1,15 @@
-"""The contrastive loss by tiles: similarities are made, used and forgotten, a few MiB at a time.
+"""The contrastive loss by tiles: similarities are computed, used and dropped a few MiB at a time.
 
 Beside inputs and gradients it takes O(n d) memory. Two forms:
 
-`rows` takes a block of anchors against all keys. The softmax of a whole row is at hand, so the
-gradient is made in the same pass and only scaled by the backward pass: three products in all.
+`contrast` takes a block of anchors against all keys. It has whole rows of the softmax, so the
+forward pass computes the gradient too, which the backward pass only scales: three matrix products.
 
-`symmetric` is for codes that are each other's keys (SimCLR on one rank). A block of similarities
-serves its rows and its columns; the backward pass makes it again: two products in all.
+`symmetric` is for codes that are each other's keys (SimCLR on one rank). A tile of similarities
+serves its rows and its columns; the backward pass computes it again: the work of two products.
 
-Logits are in bits, similarity / (temperature ln 2), for exp2 is faster than exp. With t the sum
-of a row's negatives, as exp2, and p its positive: loss = ln 2 log2(1 + t 2^-p).
+Logits are in bits, similarity / (temperature ln 2), because exp2 is faster than exp. With p the
+logit of a row's positive and t the sum of 2^logit over its negatives: loss = ln 2 log2(1 + t 2^-p).
 """
 
 import math
@@ -20,13 +20,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from squint.ops.contrast_dense import (
+    cross_entropy_nats,
     gradient_wanted,
-    nats,
+    mean_hits,
     refuse_second_derivative,
     scaled_gradients,
-    share,
 )
 from squint.ops.products import times_transposed
+from squint.shapes import Scalar
 
 BLOCK = 2**20
 """Similarities in a block of rows: 4 MiB of float32."""
@@ -36,7 +37,7 @@ SIDE = 512
 """Rows and columns of a symmetric tile: 1 MiB of float32."""
 
 
-def rows(
+def contrast(
     anchors: Float[Tensor, "n d"],
     partners: Float[Tensor, "n d"],
     keys: Float[Tensor, "k d"],
@@ -44,22 +45,10 @@ def rows(
     *,
     temperature: float,
     products: torch.dtype = torch.float32,
-    block: int | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """As `contrast_dense.contrast`, a block of anchors at a time.
-
-    Args:
-        anchors: As there, like the arguments that follow.
-        partners: As there.
-        keys: As there.
-        own: As there.
-        temperature: As there.
-        products: torch.bfloat16 makes the products of float32 codes cheaper and coarser.
-        block: Anchors at a time; default: as many as `BLOCK` similarities hold.
-    """
-    block = block or max(LEAST_ROWS, BLOCK // len(keys))
+) -> tuple[Scalar, Scalar]:
+    """As `contrast_dense.contrast`; `products` = torch.bfloat16 is cheaper and coarser."""
     wanted = gradient_wanted(anchors, partners, keys)
-    return _Rows.apply(anchors, partners, keys, own, temperature, products, block, wanted)
+    return _Rows.apply(anchors, partners, keys, own, temperature, products, wanted)
 
 
 def symmetric(
@@ -68,22 +57,20 @@ def symmetric(
     *,
     temperature: float,
     products: torch.dtype = torch.float32,
-    side: int = SIDE,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+) -> tuple[Scalar, Scalar]:
     """NT-Xent and its share of hits when codes are their own keys and no other rank has any.
 
     Args:
-        z1: Codes of view 1; with `fits_symmetric`.
+        z1: Codes of view 1, for which `fits_symmetric` holds.
         z2: Codes of view 2, row by row the same images.
         temperature: Divides the similarities; positive.
-        products: As for `rows`.
-        side: Rows and columns of a tile.
+        products: As for `contrast`.
     """
-    return _Symmetric.apply(torch.cat((z1, z2)), temperature, products, side)
+    return _Symmetric.apply(torch.cat((z1, z2)), temperature, products, SIDE)
 
 
 def fits_symmetric(z1: Tensor, z2: Tensor, temperature: float) -> bool:
-    """Whether no similarity can leave the range in which exp2 needs no largest one subtracted.
+    """Whether exp2 of no logit can overflow or vanish, so that no maximum need be subtracted.
 
     Always true of unit rows down to temperature 0.024 (float32). Waits for the device.
     """
@@ -93,7 +80,7 @@ def fits_symmetric(z1: Tensor, z2: Tensor, temperature: float) -> bool:
 
 
 class _Rows(torch.autograd.Function):
-    """Loss, share of hits, and the gradient for a loss that is wanted once."""
+    """Loss and share of hits; the forward pass computes the loss's gradient too, if wanted."""
 
     @staticmethod
     def forward(
@@ -104,9 +91,9 @@ class _Rows(torch.autograd.Function):
         own: tuple[int, ...],
         temperature: float,
         products: torch.dtype,
-        block: int,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
+        block = max(LEAST_ROWS, BLOCK // len(keys))
         scale = 1 / (temperature * math.log(2))
         by_anchors, by_partners = torch.empty_like(anchors), torch.empty_like(partners)
         by_keys = torch.zeros_like(keys.T, memory_format=torch.contiguous_format)  # (d, k)
@@ -122,30 +109,31 @@ class _Rows(torch.autograd.Function):
             top = bits.amax(dim=1).clamp(min=torch.finfo(bits.dtype).min)  # all struck: n = 1
             weights = bits.sub_(top[:, None]).exp2_()  # (b, k), unnormalised
             total = top + weights.sum(dim=1).log2()
-            losses.append(nats(positive, total))
+            losses.append(cross_entropy_nats(positive, total))
             hits.append(positive > top)
             if not wanted:
                 continue
             every = torch.logaddexp2(total, positive)
+            # miss is the probability of the negatives, over temperature and n
             slope = torch.exp2(top - every)[:, None] / (temperature * len(anchors))
-            pull = torch.exp2(total - every)[:, None] / (temperature * len(anchors))
-            by_anchors[part] = slope * times_transposed(weights, keys.T, products) - pull * p
-            by_partners[part] = -pull * a
+            miss = torch.exp2(total - every)[:, None] / (temperature * len(anchors))
+            by_anchors[part] = slope * times_transposed(weights, keys.T, products) - miss * p
+            by_partners[part] = -miss * a
             if ctx.needs_input_grad[2]:
                 by_keys += times_transposed((slope * a).T, weights.T, products)
         if wanted:
             ctx.save_for_backward(by_anchors, by_partners, by_keys.T)
-        top1 = share(torch.cat(hits))
+        top1 = mean_hits(torch.cat(hits))
         ctx.mark_non_differentiable(top1)
         return torch.cat(losses).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (*scaled_gradients(ctx, grad_outputs[0]), None, None, None, None, None)
+        return (*scaled_gradients(ctx, grad_outputs[0]), None, None, None, None)
 
 
 class _Symmetric(torch.autograd.Function):
-    """Loss and share of hits of codes z = (z1, z2); the backward pass makes each tile again."""
+    """Loss and share of hits of codes z = (z1, z2); the backward pass computes each tile again."""
 
     @staticmethod
     def forward(
@@ -164,9 +152,9 @@ class _Symmetric(torch.autograd.Function):
         total = total.log2()
         ctx.save_for_backward(z, positive, total)
         ctx.settings = temperature, scale, products, side
-        top1 = share(positive > top)
+        top1 = mean_hits(positive > top)
         ctx.mark_non_differentiable(top1)
-        return nats(positive, total).mean(), top1
+        return cross_entropy_nats(positive, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -181,13 +169,13 @@ class _Symmetric(torch.autograd.Function):
             by[:, i] += times_transposed(z[j].T, weights, products)
             if i != j:
                 by[:, j] += times_transposed(z[i].T, weights.T, products)
-        pull = torch.exp2(total - every)[:, None]
-        gradient = by.T - (pull + pull.roll(len(z) // 2, 0)) * z.roll(len(z) // 2, 0)
+        miss = torch.exp2(total - every)[:, None]  # (2n, 1), probability of the negatives
+        gradient = by.T - (miss + miss.roll(len(z) // 2, 0)) * z.roll(len(z) // 2, 0)
         return gradient * (grad_outputs[0] / (temperature * len(z))), None, None, None
 
 
 def _tiles(z: Tensor, scale: float, products: torch.dtype, side: int) -> Any:
-    """Tiles on and above the diagonal: rows, columns, and logits without those of one image."""
+    """Tiles on and above the diagonal: rows, columns, and logits (of one image: -inf)."""
     n = len(z) // 2
     for i in range(0, len(z), side):
         a = z[i : i + side] * scale
@@ -199,6 +187,6 @@ def _tiles(z: Tensor, scale: float, products: torch.dtype, side: int) -> Any:
 
 
 def _strike(bits: Tensor, first: int) -> None:
-    """Take column first + i out of row i, wherever there is such a column."""
+    """Exclude column first + i from row i, where there is such a column."""
     if -len(bits) < first < bits.shape[1]:
         bits.diagonal(first).fill_(-torch.inf)

@@ -1,7 +1,7 @@
 """The contrastive loss on CUDA: similarities never leave the chip.
 
-The same question as `contrast_dense.contrast` and `contrast_tiles.rows`, in O(n d) memory: the
-forward pass keeps one sum per anchor, the backward pass makes every similarity again.
+As `contrast_dense.contrast`, in O(n d) memory: the forward pass keeps one sum per anchor, the
+backward pass computes every similarity again.
 """
 
 import math
@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from squint import trial
-from squint.ops.contrast_dense import nats, refuse_second_derivative, share
+from squint.ops.contrast_dense import cross_entropy_nats, mean_hits, refuse_second_derivative
+from squint.shapes import Scalar
 
 MOST_DIMENSIONS = 256
-"""Rows of a block of codes lie on the chip whole."""
+"""Whole rows of a block of codes must fit on the chip."""
 
 
 def missing(anchors: Tensor) -> str:
@@ -35,8 +36,8 @@ def contrast(
     own: tuple[int, ...],
     *,
     temperature: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """As `contrast_dense.contrast`, for codes of which `missing` has nothing to say."""
+) -> tuple[Scalar, Scalar]:
+    """As `contrast_dense.contrast`, for codes for which `missing` is empty."""
     blocks = _blocks(anchors)
     contiguous = anchors.contiguous(), partners, keys.contiguous()
     with trial.on(anchors.device):
@@ -58,30 +59,30 @@ class _Contrast(torch.autograd.Function):
 
         scale = 1 / (temperature * math.log(2))  # logits in bits
         total, top = kernels.sums(anchors, keys, own, scale, blocks)  # (n,) each, of the negatives
-        partner = (anchors * partners).sum(dim=1) * scale  # (n,)
-        ctx.save_for_backward(anchors, partners, keys, partner, total)
+        positive = (anchors * partners).sum(dim=1) * scale  # (n,)
+        ctx.save_for_backward(anchors, partners, keys, positive, total)
         ctx.settings = own, temperature, scale, blocks
-        top1 = share(partner > top)
+        top1 = mean_hits(positive > top)
         ctx.mark_non_differentiable(top1)
-        return nats(partner, total).mean(), top1
+        return cross_entropy_nats(positive, total).mean(), top1
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         refuse_second_derivative()
         from squint.ops import contrast_triton_kernels as kernels
 
-        anchors, partners, keys, partner, total = ctx.saved_tensors
+        anchors, partners, keys, positive, total = ctx.saved_tensors
         own, temperature, scale, blocks = ctx.settings
         inputs = anchors, keys
-        every = torch.logaddexp2(total, partner)
+        every = torch.logaddexp2(total, positive)
         weight = grad_outputs[0] / (temperature * len(anchors))
-        pull = (torch.exp2(total - every) * weight)[:, None]  # (n, 1)
+        miss = (torch.exp2(total - every) * weight)[:, None]  # (n, 1), of the negatives
         by_anchors = kernels.by_anchors(*inputs, every, own, scale, blocks) * weight
-        by_anchors -= pull * partners
+        by_anchors -= miss * partners
         by_keys = None
         if ctx.needs_input_grad[2]:
             by_keys = kernels.by_keys(*inputs, every, own, scale, blocks) * weight
-        return by_anchors, -pull * anchors, by_keys, None, None, None
+        return by_anchors, -miss * anchors, by_keys, None, None, None
 
 
 def _blocks(anchors: Tensor) -> Any:
@@ -94,7 +95,7 @@ def _blocks(anchors: Tensor) -> Any:
 
 @cache
 def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
-    """The first blocks that fit on the chip, and nothing; or None and what went wrong."""
+    """The first blocks that fit on the chip and "", or None and what went wrong."""
     from squint.ops import contrast_triton_kernels as kernels
 
     fitting: list[kernels.Blocks] = []
@@ -104,8 +105,8 @@ def _trial(device: torch.device, dimensions: int) -> tuple[Any, str]:
             try:
                 with torch.inference_mode(False), torch.enable_grad(), trial.on(device):
                     codes = torch.zeros(16, dimensions, device=device, requires_grad=True)
-                    nats, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
-                    torch.autograd.grad(nats, codes)
+                    loss, _ = _Contrast.apply(codes, codes, codes, (0,), 1.0, blocks)
+                    torch.autograd.grad(loss, codes)
             except Exception as error:
                 if type(error).__name__ != "OutOfResources":
                     raise

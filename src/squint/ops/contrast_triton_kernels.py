@@ -1,7 +1,8 @@
 """Triton kernels of the contrastive loss; imported only where they run.
 
-All logits are in bits: similarity / (temperature ln 2). A program has a block of rows and walks
-over all others. Columns first, first + 1, ... of up to two `own` diagonals are struck out.
+All logits are in bits: similarity / (temperature ln 2). A program takes a block of anchors over all
+keys, or a block of keys over all anchors. Key first + i is no candidate of anchor i; up to two such
+`first` are given as `own`.
 """
 
 # pyright: basic, reportCallIssue=false
@@ -15,14 +16,14 @@ from torch import Tensor
 
 
 class Blocks(NamedTuple):
-    """What lies on the chip at once."""
+    """Sizes of what is on the chip at once."""
 
     rows: int
     """Anchors of a block; tl.dot wants at least 16."""
     columns: int
     """Keys of a block, likewise."""
     stages: int
-    """Blocks that are on their way."""
+    """Blocks being loaded ahead."""
 
 
 CHOICE = (
@@ -34,13 +35,13 @@ CHOICE = (
     Blocks(16, 16, 1),
 )
 """The fastest first. An H100 has room for the first with codes of 128 dimensions, and for the third
-with 256; others have less."""
+with 256; smaller devices have room for less."""
 NOWHERE = -(2**30)
 """First column of a diagonal that is not there."""
 
 
 def width(dimensions: int) -> int:
-    """Numbers of a code as it lies on the chip."""
+    """Dimensions of a code on the chip, padded to a power of 2."""
     return max(16, triton.next_power_of_2(dimensions))
 
 
@@ -130,7 +131,7 @@ def _store_codes(pointer, codes, rows, count, dimensions, WIDTH: tl.constexpr):
 
 @triton.jit
 def _logits(a, b, i, j, k, first, second, scale):
-    """Bits of anchors i against keys j; minus infinity where there is no candidate."""
+    """Logits of anchors i against keys j, in bits; minus infinity where there is no candidate."""
     bits = tl.dot(a, tl.trans(b), input_precision="tf32x3") * scale
     lag = j[None, :] - i[:, None]
     out = (lag == first) | (lag == second) | (j[None, :] >= k)

@@ -1,7 +1,7 @@
 """The global batch: rows of all ranks in rank order, and this rank's share of them.
 
-The only file of the library that talks to other ranks about codes. It asks one question, "is a
-process group up?", so the same method runs alone, under torchrun, Fabric or Lightning.
+The only file of the library that exchanges codes between ranks. All it has to know is whether there
+is a process group, so the same method runs alone, under torchrun, Fabric or Lightning.
 """
 
 from typing import Any
@@ -27,21 +27,21 @@ def rank() -> int:
 
 
 def host_device(fallback: torch.device) -> torch.device:
-    """Where numbers travel that the host will read: the CPU, if the ranks can talk there.
+    """Device on which ranks exchange numbers that the host will read: the CPU, if they can there.
 
-    Then nobody waits for an accelerator to have done what it was asked for. A process group of
-    another making may speak between accelerators only; then it is `fallback`.
+    Then the host need not wait for the accelerator. The process group of another program may
+    connect accelerators only; then it is `fallback`.
     """
-    spoken = dist.get_backend_config().split(",")  # cpu:gloo,cuda:nccl
-    return torch.device("cpu") if any(s.startswith("cpu:") for s in spoken) else fallback
+    backends = dist.get_backend_config().split(",")  # cpu:gloo,cuda:nccl
+    return torch.device("cpu") if any(b.startswith("cpu:") for b in backends) else fallback
 
 
 def rows(x: Shaped[Tensor, " n *rest"]) -> Shaped[Tensor, " m *rest"]:
     """Rows of all ranks in rank order (m = n * ranks), with their gradient; alone, `x` itself.
 
-    Rank r's rows are r*n to (r+1)*n. The backward pass adds up what all ranks ask of a row, and
-    hands each rank its own rows. So when every rank's loss is the mean over its n anchors and
-    gradients are averaged over ranks (as DistributedDataParallel does), the result is exactly
+    Rank r's rows are r*n to (r+1)*n. The backward pass sums each row's gradient over all ranks, and
+    gives each rank that of its own rows. So when every rank's loss is the mean over its n anchors,
+    and gradients are averaged over ranks (as DistributedDataParallel does), the result is exactly
     the gradient of one process on the global batch.
 
     A collective: every rank must call it, equally often. The number of rows is compared first,
@@ -87,13 +87,13 @@ def permute(x: Shaped[Tensor, " n *rest"], order: Int[Tensor, " m"]) -> Shaped[T
 
 
 def agreed(x: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
-    """Rank 0's tensor on every rank, for what ranks may have drawn apart; alone, `x` itself.
+    """Rank 0's tensor on every rank, where ranks may have drawn different ones; alone, `x` itself.
 
     A collective: every rank must call it, with a tensor of the same shape.
 
     Args:
         x: on the CPU; may be overwritten.
-        device: where it travels if the ranks can't talk on the CPU.
+        device: where it is exchanged if the ranks can't do so on the CPU.
     """
     if world_size() == 1:
         return x

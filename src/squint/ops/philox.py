@@ -1,8 +1,8 @@
 """Random words by counter: Philox4x32-10 of Salmon et al. 2011 ("as easy as 1, 2, 3"), in torch.
 
-Four 32-bit words are a function of a key and of counters: no state, so a number doesn't depend on
-what was drawn before it, on threads, ranks or the shape of a batch. The generator passes the Crush
-batteries; torch and JAX use it and its sibling on GPUs.
+Four 32-bit words are a function of a key and of counters. There is no state: a number does not
+depend on what was drawn before it, on threads, ranks or the shape of a batch. The generator passes
+the Crush batteries; torch uses it on GPUs, and JAX its sibling.
 """
 
 import torch
@@ -39,7 +39,7 @@ def words(
 
 
 def uniform(word: Words) -> Float[Tensor, "..."]:
-    """The middles of 2^32 equal parts of 0..1, in float64."""
+    """Uniform numbers, the midpoints of 2^32 equal parts of 0..1, in float64."""
     return (word.double() + 0.5) * 2.0**-32
 
 
@@ -48,7 +48,7 @@ def normals(
 ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """Two independent standard normals of each pair of words (Box and Muller 1958).
 
-    A radius has 31 bits: up to 6.66, beyond which lie 2e-10 of all. Near zero it is computed from
+    A radius has 31 bits: up to 6.66, which a share of 2e-10 exceeds. Near zero it is computed from
     the uniform's distance to 1, so that it is as exact there.
     """
     up = radius >> 1

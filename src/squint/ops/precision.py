@@ -1,6 +1,7 @@
-"""Where half precision ends: objectives and densities are computed in float32 or float64.
+"""Two rules of precision: what is computed in float32 at least, and what tiny norms become.
 
-And where division by a norm ends, which the released codes do not agree on.
+Objectives and densities are computed in float32 or float64. Rows shorter than a least norm are
+divided by that instead; the released codes differ in it.
 """
 
 import torch
@@ -8,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 TENSORFLOW_LEAST_NORM = 1e-6
-"""Shorter rows are divided by this, not by their norm: the TensorFlow and JAX codes (SimCLR, BYOL,
-CVR), whose sums of squares end at 1e-12."""
+"""That of the TensorFlow and JAX codes (SimCLR, BYOL, CVR), which clip sums of squares at 1e-12."""
 TORCH_LEAST_NORM = 1e-12
-"""The same of torch's `normalize` (MoCo v1 to v3)."""
+"""That of torch's `normalize` (MoCo v1 to v3)."""
 
 
 def at_least_float32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -2,9 +2,10 @@
 
 Everything is in nats, and valid for dim 2 to 4096 and kappa 0 to 1e6. Codes are rows of shape
 (n, d) and must be unit vectors; kappa is a number, a scalar tensor, or one value per row.
-Log densities are (log C + kappa) + kappa (cos - 1). The value of cos - 1 is -|z - mu|^2 / 2: the
-naive form loses 3e-3 nats in float32 at kappa = 16384. The gradient is that of z.mu: log_prob has
-kappa mu in z and kappa z in mu, as in the released code.
+
+Log densities are computed as (log C + kappa) + kappa (cos - 1), with cos - 1 = -|z - mu|^2 / 2: the
+naive form loses 3e-3 nats in float32 at kappa = 16384. Their gradient is that of kappa z.mu, as in
+the released code: kappa mu in z, kappa z in mu.
 """
 
 import torch
@@ -66,8 +67,8 @@ def kl(
 ) -> Float[Tensor, " n"]:
     """KL(vMF(mu1, kappa1) || vMF(mu2, kappa2)), nats per row, differentiable, never negative.
 
-    The sum of what different concentrations cost at equal directions, and of
-    kappa2 A(kappa1) (1 - mu1.mu2).
+    The sum of two costs: of different concentrations at equal directions, and of different
+    directions, kappa2 A(kappa1) (1 - mu1.mu2).
     """
     dim = mu1.shape[1]
     kappa1, kappa2 = _exact(kappa1), _exact(kappa2)

@@ -1,4 +1,4 @@
-"""How a draw's angle to its mean moves with the concentration, at the same random numbers.
+"""How a draw's angle to its mean changes with the concentration, for the same random numbers.
 
 The cosine w of a draw has the distribution F(w; kappa), and a draw that keeps its place in it
 moves by dw/dkappa = -(dF/dkappa) / p(w): the implicit gradient (Figurnov et al. 2018). It belongs
@@ -8,8 +8,8 @@ In terms of the angle t, with density p(t) ~ sin(t)^(dim - 2) exp(kappa cos t),
 
     dt/dkappa = - integral from 0 to t of (cos s - A(kappa)) p(s) / p(t) ds
 
-and the integral to pi is zero. Taken from t away from the mean of the cosine, to 0 where cos t is
-above A and to pi where it is below, nothing changes sign, p(s) / p(t) hardly exceeds 1, and no
+and the integral to pi is zero. So it may be taken from t to 0 where cos t is above A, and from t to
+pi where it is below: then the integrand keeps its sign, p(s) / p(t) hardly exceeds 1, and no
 normaliser is needed. Beyond the point where that ratio is e^-40 nothing is left to add.
 """
 
@@ -25,9 +25,9 @@ from torch.autograd.function import once_differentiable
 
 from squint.ops.vmf_normalizer import constants
 
-_NODES = 64  # of Gauss and Legendre's rule
-_DROP = 40.0  # of log p, within which the integral is taken; at most twice that is
-_WINDOWS = 49  # tried lengths of the integral, each 1/sqrt(2) of the one before
+_NODES = 64  # of the Gauss-Legendre rule
+_DROP = 40.0  # the integral ends where log p has dropped by this much, or by at most twice as much
+_WINDOWS = 49  # lengths of the integral that are tried, each 1/sqrt(2) of the one before
 
 
 def cosine_and_sine(
@@ -48,7 +48,7 @@ def cosine_and_sine(
 def angle_slope(
     gap: Float[Tensor, " n"], kappa: Float[Tensor, " n"], dim: int
 ) -> Float[Tensor, " n"]:
-    """D angle / d kappa in radians of draws with 1 - cosine = `gap`; float64, never above 0."""
+    """Slope d angle / d kappa, in radians, of draws with 1 - cosine = `gap`; float64, at most 0."""
     gap, kappa = gap.double().clamp(1e-30, 2 - 1e-14), kappa.double()
     mean_gap = constants(kappa, dim).gap
     angle = _angle(gap)
@@ -64,7 +64,7 @@ def angle_slope(
 
 
 class _Moving(torch.autograd.Function):
-    """The circle's coordinates of each draw, and their implicit gradient."""
+    """Cosine and sine of each draw, and their implicit gradient."""
 
     @staticmethod
     def forward(ctx: Any, kappa: Tensor, gap: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ def _angle(gap: Tensor) -> Tensor:
 
 
 def _log_ratio(angle: Tensor, offset: Tensor, kappa: Tensor, dim: int) -> Tensor:
-    """Change of log p from angle to angle + offset, without cancellation at large kappa."""
+    """Difference of log p between angle + offset and angle, without cancellation at large kappa."""
     moved = angle + offset
     sines = (torch.sin(moved) / torch.sin(angle)).clamp(min=0)  # rounding, at pi
     height = torch.sin(offset / 2) * torch.sin((moved + angle) / 2)

@@ -1,10 +1,10 @@
 """Draws from the von Mises-Fisher law: rejection for the cosine, a reflection for the direction.
 
-Randomness is apart from its use: `draw` makes a key that knows neither mu nor kappa, `sample` turns
-it into codes and is a plain function of its arguments. Random numbers are those of a generator by
-counter (`philox`), so the native kernels and the torch reference get the same ones on every device,
-and torch's own generator is asked for one number per call. A fixed number of proposals per row, no
-loop over data, no wait for the device.
+Drawing randomness and using it are separate: `draw` makes a key that knows neither mu nor kappa,
+`sample` turns it into codes as a plain function of its arguments. A counter-based generator
+(`philox`) gives the native kernels and the torch reference the same numbers on every device;
+torch's own generator is asked for one number per call. There is a fixed number of proposals per
+row, no loop over data, and no wait for the device.
 """
 
 from typing import Any, Literal
@@ -32,10 +32,10 @@ def draw(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Noise:
-    """Noise for any number of codes of any dimension, whose rows have the numbers `first`, ....
+    """Noise for any number of codes of any dimension; row i of them has the number first + i.
 
-    When several ranks train together, draw with generators in the same state and let each rank
-    begin at its own first row of the global batch: then codes don't depend on the number of ranks.
+    When several ranks train together, draw from generators in the same state and let each rank
+    start at its own row of the global batch: then codes do not depend on the number of ranks.
     """
     key = torch.randint(2**63 - 1, (), generator=generator, device=device)
     return Noise(key, first)
@@ -69,7 +69,7 @@ def sample(
 
     Raises:
         RecipeError: Both `generator` and `noise`, or a law that `check_law` refuses.
-        RunError: The path asked for is not there.
+        RunError: The path asked for is not available here.
     """
     mu = at_least_float32(mu)
     n, dim = mu.shape
@@ -85,7 +85,7 @@ def sample(
         source = native_kernels.Source(int(noise.key), noise.first)
         return _sample_by(native_kernels, source, mu, kappa)
     if path == "triton":
-        return _sample_by(vmf_triton, vmf_triton.Source(noise.key, noise.first), mu, kappa)
+        return _sample_by(vmf_triton, noise, mu, kappa)
     gap = vmf_variates.gaps(vmf_variates.proposals(noise, n), kappa, dim)
     if isinstance(kappa, Tensor) and kappa.requires_grad:
         cosine, sine = cosine_and_sine(kappa.expand(n), gap, dim)
@@ -111,11 +111,20 @@ def reflect(base: Float[Tensor, "n d"], mu: Float[Tensor, "n d"]) -> Float[Tenso
 
 
 def _path(wanted: Path, mu: Tensor) -> Path:
-    """The one place that picks who draws."""
+    """The path asked for; for auto, the fastest that can draw these codes."""
     if wanted == "reference" or (wanted == "auto" and torch.compiler.is_compiling()):
         return "reference"
-    if wanted == "native" or (wanted == "auto" and _suits_kernels(mu) and native.library()):
-        return _native(mu)
+    suits_native = mu.device.type == "cpu" and mu.dtype == torch.float32
+    if wanted == "native":
+        if not suits_native:
+            raise RunError(
+                f"path='native' draws float32 codes in the CPU's memory, these are {mu.dtype} on "
+                f"{mu.device}. Take path='auto'."
+            )
+        native.demand()
+        return "native"
+    if wanted == "auto" and suits_native and native.library():
+        return "native"
     if wanted == "triton" or mu.device.type == "cuda":
         why = vmf_triton.missing(mu)
         if why and wanted == "triton":
@@ -124,22 +133,8 @@ def _path(wanted: Path, mu: Tensor) -> Path:
     return "reference"
 
 
-def _suits_kernels(mu: Tensor) -> bool:
-    return mu.device.type == "cpu" and mu.dtype == torch.float32
-
-
-def _native(mu: Tensor) -> Path:
-    if not _suits_kernels(mu):
-        raise RunError(
-            f"path='native' draws float32 codes in the CPU's memory, these are {mu.dtype} on "
-            f"{mu.device}. Take path='auto'."
-        )
-    native.demand()
-    return "native"
-
-
 def _sample_by(kernels: Any, source: Any, mu: Tensor, kappa: float | Tensor) -> Tensor:
-    """A sample by `native.vmf` or `vmf_triton`, whose functions are of the same names."""
+    """A sample by `native.vmf` or `vmf_triton`, whose functions have the same names."""
     n, dim = mu.shape
     if isinstance(kappa, Tensor):
         numbers = kappa.detach().to(mu.device, torch.float64).reshape(-1)

@@ -15,20 +15,20 @@ from torch import Tensor
 from squint.ops import philox
 
 PROPOSALS = 32
-"""Tries per row. Each is accepted with probability >= 0.658 for every dim and kappa, so that
-all fail with probability < 2e-15; the last one is taken then."""
+"""Tries per row. Each is accepted with probability >= 0.658 for every dim and kappa, so all fail
+with probability < 2e-15; then the last one is taken."""
 
 _DIRECTION, _PROPOSAL = range(2)  # third counter: what the words are for
 _GROUP = 4  # rows that share a column's words
 
 
 class Noise(NamedTuple):
-    """Randomness of one draw per row, independent of mu and kappa: row i has number first + i."""
+    """Randomness of one draw per row, whatever mu and kappa; row i has the number first + i."""
 
     key: Int64[Tensor, ""]
-    """Of the generator: one random integer for all rows."""
+    """The generator's: one random integer for all rows."""
     first: int = 0
-    """Number of row 0; up to 2^32 rows can be told apart."""
+    """Number of row 0; numbers of rows must be below 2^32."""
 
 
 class Proposals(NamedTuple):
@@ -96,7 +96,7 @@ def gaps(
 
 
 def _symmetric_beta(m: int, tries: Proposals) -> tuple[Tensor, Tensor]:
-    """Both y and 1 - y for y ~ Beta(m/2, m/2): half of one plus a uniform direction's coordinate.
+    """Both y and 1 - y for y ~ Beta(m/2, m/2): (1 + a coordinate of a uniform direction) / 2.
 
     Ulrich 1984; Devroye 1986, chapter IX.3: y = 1/2 + 1/2 cos(2 pi u2) sqrt(1 - u1^(2/(m-1))).
     For m = 1 the power is infinite and the root 1: the arcsine law.
