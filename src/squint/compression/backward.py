@@ -3,10 +3,10 @@
 A compressed method learns b(z|y) while it trains. A plain or foreign encoder has none, and the
 best one is found for it afterwards: b(z|y) = vMF(n(head(y)), kappa_b) with the head and kappa_b of
 maximum likelihood under e(z|x) = vMF(h, kappa_e). With kappa_e given, the expected log-likelihood
-depends on the head through the mean cosine c of h and n(head(y)) alone: the head maximises c, and
-then kappa_b solves A(kappa_b) = A(kappa_e) c. Of all functions of y the direction of E[h|y] has the
-largest c, so that least squares is where the fit begins. c is that of images held out of the fit:
-on the fitted ones the head knows more of h than y does.
+depends on the head only through c, the mean cosine of h and n(head(y)): the head maximises c, and
+then kappa_b solves A(kappa_b) = A(kappa_e) c. Among all functions of y, the direction of E[h|y] has
+the largest c; hence the fit starts from least squares. c is measured on held-out images, because on
+its own images the head has memorised more of h than y tells.
 """
 
 from typing import Literal, NamedTuple
@@ -28,7 +28,7 @@ _BATCH = 256
 _LR = 3e-3
 _HELD_OUT = 0.1
 _RIDGES = (1e-4, 1e-2, 1.0)
-"""Strengths of the least squares tried, in units of the mean variance of y."""
+"""Strengths of ridge regression that are tried, relative to the mean square of its inputs."""
 
 
 class BackwardEncoder(nn.Module):
@@ -51,8 +51,8 @@ class BackwardEncoder(nn.Module):
         if kind == "mlp":
             first, last = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
             nn.init.normal_(first.weight, generator=generator)  # y is a unit row
-            for silent in (first.bias, last.weight, last.bias):
-                nn.init.zeros_(silent)
+            for zero in (first.bias, last.weight, last.bias):  # the hidden part starts as 0
+                nn.init.zeros_(zero)
             self.hidden = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -72,7 +72,7 @@ class Fit(NamedTuple):
     cosine: float
     """Mean cosine of h and the encoder's direction on the held-out pairs."""
     epoch: int
-    """Passes after which held-out pairs were predicted best; 0 is where the fit began."""
+    """Passes after which held-out pairs were predicted best; 0 is the starting point."""
     held: Int[Tensor, " k"]
     """Rows of the held-out pairs."""
 
@@ -89,26 +89,26 @@ def fit_backward(
 ) -> Fit:
     """The backward encoder that predicts h best from y, and its concentration.
 
-    From the identity or least squares, by Adam on the mean cosine; the pairs of a tenth of the
-    images say where to begin and when to stop, and give the concentration. torch's own generators
-    are left alone.
+    Starts from the identity or least squares and maximises the mean cosine with Adam. The pairs of
+    a tenth of the images are held out: they select the start and the best pass, and give the
+    concentration. torch's own generators are left alone.
 
     Args:
         y: unit directions of the other view.
         h: unit directions to be predicted; the means of e(z|x).
         kappa_e: concentration of e(z|x).
-        images: number of the image each pair is of, from 0 on; each of its own unless given.
+        images: number of each pair's image, from 0 on; default: every pair is another image's.
         kind: of the head.
         epochs: passes over the pairs.
         seed: of order, held-out images and first weights.
     """
     generator = torch.Generator().manual_seed(seed)
-    held, fitted = _divided(torch.arange(len(y)) if images is None else images.cpu(), generator)
+    held, fitted = _split(torch.arange(len(y)) if images is None else images.cpu(), generator)
     held, fitted = held.to(y.device), fitted.to(y.device)
     state = torch.get_rng_state()
     encoder = BackwardEncoder(y.shape[1], kind, generator=generator).to(y.device, y.dtype)
     torch.set_rng_state(state)  # layers draw from it although their weights are replaced
-    _begin(encoder, y[fitted], h[fitted], y[held], h[held])
+    _start_from_least_squares(encoder, y[fitted], h[fitted], y[held], h[held])
     best, best_cosine, best_epoch = _weights(encoder), _cosine(encoder, y[held], h[held]), 0
     optimizer = torch.optim.Adam(encoder.parameters(), lr=_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -116,7 +116,7 @@ def fit_backward(
         order = fitted[torch.randperm(len(fitted), generator=generator).to(y.device)]
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            _climb(encoder, optimizer, y[rows], h[rows])
+            _adam_step(encoder, optimizer, y[rows], h[rows])
         schedule.step()
         if (cosine := _cosine(encoder, y[held], h[held])) > best_cosine:
             best, best_cosine, best_epoch = _weights(encoder), cosine, epoch
@@ -126,8 +126,8 @@ def fit_backward(
     return Fit(encoder.eval().requires_grad_(False), kappa_b, best_cosine, best_epoch, held)
 
 
-def _divided(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows of a tenth of the images, and of the others; twice the same rows of a single image."""
+def _split(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of a held-out tenth of the images, and of the others; both the same for one image."""
     count = int(images.max()) + 1
     shuffled = torch.randperm(count, generator=generator)
     is_held = torch.isin(images, shuffled[: max(1, round(_HELD_OUT * count))])
@@ -136,10 +136,12 @@ def _divided(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def _begin(encoder: BackwardEncoder, y: Tensor, h: Tensor, y_held: Tensor, h_held: Tensor) -> None:
-    """Least squares into the linear part, where it predicts held-out pairs better than before."""
-    ones = torch.cat([y, torch.ones_like(y[:, :1])], dim=1).double()  # (n, d + 1)
-    square, product = ones.T @ ones, ones.T @ h.double()
+def _start_from_least_squares(
+    encoder: BackwardEncoder, y: Tensor, h: Tensor, y_held: Tensor, h_held: Tensor
+) -> None:
+    """Set the linear part to ridge regression if that predicts held-out pairs better."""
+    inputs = torch.cat([y, torch.ones_like(y[:, :1])], dim=1).double()  # (n, d + 1)
+    square, product = inputs.T @ inputs, inputs.T @ h.double()
     unit = torch.eye(len(square), dtype=square.dtype, device=y.device) * square.diagonal().mean()
     best, best_cosine = _weights(encoder), _cosine(encoder, y_held, h_held)
     for ridge in _RIDGES:
@@ -152,7 +154,8 @@ def _begin(encoder: BackwardEncoder, y: Tensor, h: Tensor, y_held: Tensor, h_hel
 
 
 @torch.enable_grad()
-def _climb(encoder: nn.Module, optimizer: torch.optim.Optimizer, y: Tensor, h: Tensor) -> None:
+def _adam_step(encoder: nn.Module, optimizer: torch.optim.Optimizer, y: Tensor, h: Tensor) -> None:
+    """One step up the mean cosine of h and the encoder's direction."""
     optimizer.zero_grad(set_to_none=True)
     loss = -(encoder(y) * h).sum(dim=1).mean()
     torch.autograd.backward(loss)

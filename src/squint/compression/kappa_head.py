@@ -13,10 +13,10 @@ from squint.ops.precision import at_least_float32
 class KappaHead(nn.Module):
     """Concentration of e(z|x) as a function of h: a linear layer, and a range it can't leave.
 
-    The log of kappa_e lies between those of the range as softsign does between -1 and 1. One unit
-    of the layer is 1/sqrt((dim - 1)/2) of log kappa_e in the middle of the range: the unit in
-    which a narrow law's Fisher information is 1, so that the optimizer's learning rate suits
-    codes of any width. Far out, softsign's slope falls slowly enough to come back.
+    Softsign squashes log kappa_e into the range. One unit of the linear output is
+    1/sqrt((dim - 1)/2) of log kappa_e at mid-range, the unit in which a narrow law has Fisher
+    information 1, so one learning rate suits every code width. Softsign's heavy tails let an
+    extreme kappa_e come back.
 
     Args:
         dim: of h.

@@ -1,10 +1,10 @@
 """How far a code moves when its image does: local Lipschitz constants of any encoder.
 
-`steepest` is the largest singular value of the Jacobian at each image, the slope in the worst
-direction. `slopes` is the slope on the way to another image, an augmented or corrupted one. Both
-are lower bounds of the encoder's Lipschitz constant. Two more need no gradient, only the divergence
-of two codes' laws and the distance of their images: `of_density` bounds the constant of
-x -> log e(z|x) (Lee et al. 2021), `from_rate` that of the direction x -> h.
+All are lower bounds on a Lipschitz constant. Of the encoder: `steepest`, the largest singular value
+of its Jacobian at each image, and `slopes`, the slope on the way to another image, an augmented or
+corrupted one. From the divergence of two codes' laws and the distance of their images, with no
+gradient: `of_density` for x -> log e(z|x) (Lee et al. 2021), which `of_vmf` sharpens for vMF laws,
+and `from_rate` for the direction x -> h.
 
 Distances are Euclidean. An encoder must treat every image of a batch by itself, as any does in
 evaluation mode.
@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from squint.compression.information import Concentration
 from squint.ops import vmf
 
-Encoder = Callable[[Tensor], Tensor]
-"""(n, …) -> (n, d)."""
+Map = Callable[[Tensor], Tensor]
+"""Any encoder: (n, …) -> (n, d)."""
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 """Median, 90 %, 99 %, maximum."""
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 
 
 def steepest(
-    encoder: Encoder,
+    encoder: Map,
     images: Float[Tensor, "n ..."],
     *,
     iterations: int = ITERATIONS,
@@ -39,10 +39,10 @@ def steepest(
     batch: int = 16,
     seed: int = 0,
 ) -> Float[Tensor, " n"]:
-    """Largest singular value of the Jacobian at each image, by power iteration on J'J.
+    """Lower bound on the slope in the worst direction at each image, by power iteration on J'J.
 
-    The value can only be too small, by less the longer it runs. Memory is that of a backward pass
-    through `batch` images and its derivative.
+    It rises to the largest singular value of the Jacobian J with the iterations. Memory is that of
+    a backward pass through `batch` images and its derivative.
 
     Args:
         encoder: differentiable twice (piecewise linear will do).
@@ -62,21 +62,23 @@ def steepest(
 
 
 def slopes(
-    encoder: Encoder,
+    encoder: Map,
     images: Float[Tensor, "n ..."],
     others: Float[Tensor, "n ..."],
     *,
     share: float = 1.0,
     batch: int = 256,
 ) -> Float[Tensor, " n"]:
-    """Distance of codes over distance of images, from each image part of the way to another.
+    """Lower bound on the Lipschitz constant: distance of codes over distance of images.
+
+    Each image is compared with one that lies part of the way to another image.
 
     Args:
         encoder: need not be differentiable.
         images: where to start.
         others: in which direction.
-        share: of the way, above 0; 1 is the secant to the other image, a small one the slope at
-            the start.
+        share: of the way, above 0; 1 gives the secant to the other image, a small share the slope
+            at the start.
         batch: images at once.
 
     Returns:
@@ -98,7 +100,7 @@ def of_density(
     reverse_nats: Float[Tensor, " n"],
     distance: Float[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
-    """Least Lipschitz constant L of x -> log e(z|x), nats per unit of distance, for each pair.
+    """Lower bound on the Lipschitz constant L of x -> log e(z|x), nats per distance, of each pair.
 
     L^2 |x - x'|^2 >= max(KL(e || e'), KL(e' || e)), the tractable bound of Lee et al. 2021
     (section on Lipschitz continuity and compression; f is the encoder's law, and the distance of
@@ -121,7 +123,7 @@ def of_vmf(
     other_kappa: Concentration,
     distance: Float[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
-    """Slope of x -> log e(z|x) between two images at the z where it is steepest, for vMF laws.
+    """Lower bound on L as in `of_density`, exact for a pair of vMF laws: at the steepest z.
 
     log e(z|x) - log e(z|x') is z.(kappa h - kappa' h') and a constant: kappa |h - h'| / |x - x'|
     where both concentrations are the same.
@@ -150,7 +152,7 @@ def from_rate(
     kappa_e: float,
     dim: int,
 ) -> Float[Tensor, " n"]:
-    """Least Lipschitz constant of x -> h with which two codes' laws can differ as much as they do.
+    """Lower bound on the Lipschitz constant of x -> h, from the divergence of two codes' laws.
 
     Ours: the divergence of `of_density`, read as a distance of directions. For e(z|x) =
     vMF(h, kappa) it is KL = kappa A(kappa) |h - h'|^2 / 2, so that |h - h'| / |x - x'| =
@@ -177,7 +179,7 @@ def quantiles(values: Float[Tensor, " n"], shares: Sequence[float] = QUANTILES) 
 
 @torch.enable_grad()
 def _power(
-    encoder: Encoder, images: Tensor, direction: Tensor, iterations: int, tolerance: float
+    encoder: Map, images: Tensor, direction: Tensor, iterations: int, tolerance: float
 ) -> Tensor:
     """As `steepest`, for one batch.
 

@@ -42,10 +42,11 @@ class Method(nn.Module, abc.ABC):
     """Whether the loss of an image depends on the codes of the others in its batch."""
 
     bottleneck: Bottleneck
+    """Each method sets it in its place: checkpoints rely on the order of modules."""
 
     def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
         super().__init__()
-        self.encoder = encoder  # what evaluation and export read
+        self.encoder = encoder  # all that evaluation of features and export need
         self.projector = projector
 
     def forward(self, views: Sequence[Image], progress: float = 1.0) -> Step:

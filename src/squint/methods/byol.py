@@ -26,8 +26,8 @@ class BYOL(Method):
         target: what is predicted.
         kappa_d: concentration of the decoder d(y|z), above 0; the regression weighs half of it.
         bottleneck: `Open()` is BYOL, `CEB(...)` is C-BYOL.
-        readout: z (n, d) -> prediction (n, d); linear in C-BYOL, nothing in BYOL.
-        backward_encoder: target codes (n, d) -> mean of b(z|y) (n, d); C-BYOL trains one.
+        readout: z (n, d) -> prediction (n, d); linear in C-BYOL, none in BYOL.
+        backward_encoder: target codes (n, d) -> mean of b(z|y) (n, d); none in BYOL.
         backward_view: which view b(z|y) sees: the `same` as z's (released code) or the `other`
             (the paper's text).
     """
@@ -65,12 +65,15 @@ class BYOL(Method):
         return q1, q2, k1, k2, b1, b2
 
     def pairs(self, codes: Sequence[Codes]) -> list[Pair]:
-        """Each prediction, and what the backward encoder makes of the same or the other view."""
+        """Each prediction, and the mean of b(z|y) for y of the same or the other view."""
         q1, q2, _, _, b1, b2 = codes
         return [(q1, b1), (q2, b2)] if self.backward_view == "same" else [(q1, b2), (q2, b1)]
 
     def pairs_across(self, codes: Sequence[Codes]) -> list[Pair]:
-        """Each prediction, and b of the other view: a bound whatever view b was trained with."""
+        """Each prediction, and the mean of b(z|y) for y of the other view.
+
+        The rate is then a bound on I(X;Z|Y), whichever view b was trained with.
+        """
         q1, q2, _, _, b1, b2 = codes
         return [(q1, b2), (q2, b1)]
 
@@ -86,12 +89,12 @@ class BYOL(Method):
         regression1 = regress.cosine_regression(self.readout(z1), k2)
         regression2 = regress.cosine_regression(self.readout(z2), k1)
         beta = self.bottleneck.beta_at(progress)
-        # differs from the released code: no online linear classifier adds a term
-        # the rate stays in at beta 0: ranks wait for the gradient of the backward encoder
+        # differs from the released code: no online linear classifier adds a term. The rate stays in
+        # at beta 0, too: ranks wait for the gradient of the backward encoder.
         loss = self.kappa_d / 2 * (regression1 + regression2) + beta * (rate1 + rate2).mean()
 
         logs = code_logs(self.pairs(codes), self.bottleneck, beta)
-        # between prediction and target, which are to agree; not, as in `code_logs`, to b's mean
+        # replaces that of `code_logs`: between prediction and target, not prediction and mean of b
         logs["positive_cosine"] = 1 - (regression1 + regression2).detach() / 4
         return Step(loss, logs)
 

@@ -21,7 +21,7 @@ class MoCo(Method):
         target: makes the keys.
         queue: past keys, the negatives.
         temperature: of the softmax, above 0; with a CEB bottleneck, 1 / kappa_b.
-        symmetric: both views are queries and keys; else view 1 is query and view 2 key.
+        symmetric: each view is query and key; otherwise view 1 is the query and view 2 the key.
         shuffle: keys pass batch norm in a random order, so that its statistics can't tell which
             key belongs to which query; needs a batch norm that sees parts of the batch apart.
         bottleneck: `Open()` is MoCo, `CEB(...)` is C-MoCo.
@@ -50,7 +50,7 @@ class MoCo(Method):
         self.bottleneck = bottleneck or Open()
 
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
-        """Unit queries and keys in turn: q1, k2; symmetric also q2, k1."""
+        """Unit queries and keys in turn: q1, k2, and if symmetric q2, k1."""
         x1, x2 = views
         codes = (self._query(x1), self._key(x2))
         return (*codes, self._query(x2), self._key(x1)) if self.symmetric else codes

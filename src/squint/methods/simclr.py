@@ -20,7 +20,7 @@ class SimCLR(Method):
         encoder: images (n, c, h, w) -> features (n, f).
         projector: features (n, f) -> codes (n, d), not normalised.
         temperature: of the softmax, above 0; with a CEB bottleneck, 1 / kappa_b.
-        directions: the loss is the mean over both directions, or their sum, as released.
+        directions: the loss is their `mean`, or their `sum` (released code).
         bottleneck: `Open()` is SimCLR, `CEB(...)` is C-SimCLR.
     """
 
@@ -63,7 +63,7 @@ class SimCLR(Method):
         beta = self.bottleneck.beta_at(progress)
         # differs from the released code: no online linear classifier adds a term
         loss = contrast_nats + beta * rate_nats
-        if self.directions == "sum":  # as released
+        if self.directions == "sum":
             loss = 2 * loss
 
         candidates = 2 * len(u1) * gather.world_size() - 1
