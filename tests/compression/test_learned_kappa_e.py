@@ -17,7 +17,7 @@ from squint.compression import CEB
 from squint.compression.kappa_head import KappaHead
 from squint.configs import CEBConfig
 from squint.errors import RecipeError
-from squint.evaluate.compression import measure
+from squint.evaluate.compression import coder_of, collect, summary
 from squint.ops import gather
 from squint.recipe import from_dict, to_dict
 from squint.train import signals
@@ -171,7 +171,8 @@ def test_evaluation_measures_with_what_was_learned() -> None:
     method = toys.make("simclr", ceb)
     with torch.no_grad():
         head_of(ceb).weight.copy_(torch.linspace(-4, 4, toys.CODE))
-    found = measure(method, [toys.views(400)], channel=ceb)
+    pairs = collect(coder_of(method).pairs, [toys.views(400)], method)
+    found = summary(pairs, ceb)
     with torch.no_grad():
         pairs = method.pairs(method.embed(toys.views(400)))
     kappas = [head_of(ceb)(h).tolist() for h, _ in pairs]

@@ -226,7 +226,7 @@ def test_neighbours_are_those_of_which_the_attribute_is_known(run: Run, tmp_path
     """Where few are known, every test image of which it is known is counted nevertheless."""
     images = open_source(run.source)
     bench = Bench(open_subject(run), images, torch.device("cpu"), Options())
-    train, test = bench.seen("trained")
+    train, test = bench.features_and_images("trained")
     values = {name: float(k) for k, name in enumerate(train.images.paths[:12])}
     values |= {name: float(k % 5) for k, name in enumerate(test.images.paths)}
     rows: list[list[object]] = [["path", "size"]]

@@ -153,7 +153,7 @@ def test_reads_the_arrays_of_cifar_c(subject: Subject, halves: Images, tmp_path:
     folder = cifar_c(tmp_path / "c", LABELS)
     options = RobustnessOptions(data=str(folder), images=3)
     test = bench(subject, halves, robustness=options)
-    pieces = [p for p in robustness_data.read(test, folder) if p.name != "clean"]
+    pieces = [p for p in robustness_data.corrupted_in(test, folder) if p.name != "clean"]
     assert [(p.name, p.severity) for p in pieces] == [(c, s) for c in COMMON for s in range(1, 6)]
     for piece in pieces:
         assert (piece.pixels == 10 * (piece.severity - 1)).all()
@@ -174,7 +174,7 @@ def test_reads_the_folders_of_imagenet_c(subject: Subject, halves: Images, tmp_p
         for severity in range(1, 6):
             coloured(tmp_path / "c" / group / name / str(severity), count=2)
     test = bench(subject, halves, robustness=RobustnessOptions(data=str(tmp_path / "c")))
-    pieces = list(robustness_data.read(test, tmp_path / "c"))
+    pieces = list(robustness_data.corrupted_in(test, tmp_path / "c"))
     found = {(p.name, p.severity) for p in pieces}
     assert found == {("clean", 0)} | {
         (n, s) for n in ("gaussian_noise", "spatter") for s in range(1, 6)
@@ -189,11 +189,11 @@ def test_corrupted_copies_of_what_the_probe_is_fitted_on_are_refused(
 ) -> None:
     folder = cifar_c(tmp_path / "c", LABELS, names=("fog",))
     with pytest.raises(DataError, match=r"no train and test splits.*Give the data set with both"):
-        list(robustness_data.read(bench(subject, images), folder))
+        list(robustness_data.corrupted_in(bench(subject, images), folder))
     for labels in (LABELS[1:], np.tile(LABELS, 2)):
         np.save(folder / "labels.npy", np.tile(labels, 5))
         with pytest.raises(DataError, match=r"has 8 images: they must be the same images"):
-            list(robustness_data.read(bench(subject, halves), folder))
+            list(robustness_data.corrupted_in(bench(subject, halves), folder))
 
 
 def test_images_in_another_order_are_the_same_only_all_together(
@@ -203,11 +203,13 @@ def test_images_in_another_order_are_the_same_only_all_together(
     folder = cifar_c(tmp_path / "c", LABELS[::-1].copy(), names=("fog",))
     for number in (0, 8, 1000):
         options = RobustnessOptions(images=number)
-        pieces = list(robustness_data.read(bench(subject, halves, robustness=options), folder))
+        pieces = list(
+            robustness_data.corrupted_in(bench(subject, halves, robustness=options), folder)
+        )
         assert sum(len(piece.labels) for piece in pieces if piece.name == "fog") == 5 * 8
     some = bench(subject, halves, robustness=RobustnessOptions(images=3))
     with pytest.raises(DataError, match=r"in another order, so 3 of them.*--robustness.images 0"):
-        list(robustness_data.read(some, folder))
+        list(robustness_data.corrupted_in(some, folder))
 
 
 def test_files_of_imagenet_c_are_cut_once(
@@ -226,7 +228,7 @@ def test_files_of_imagenet_c_are_cut_once(
         view = replace(test.views.evaluation, size=224, crop=crop)
         views = replace(test.views, evaluation=view)
         monkeypatch.setattr(subject.encoder, "views", views)
-        pieces = [p for p in robustness_data.read(test, tmp_path / "c") if p.name == "fog"]
+        pieces = [p for p in robustness_data.corrupted_in(test, tmp_path / "c") if p.name == "fog"]
         uncut = replace(views, evaluation=replace(view, crop=share))
         pixels = torch.from_numpy(whole).permute(2, 0, 1)
         expected = EvaluationView(uncut).square(pixels)
@@ -234,7 +236,7 @@ def test_files_of_imagenet_c_are_cut_once(
         assert (share < 1) or torch.equal(expected, pixels)
         small_ones = EvaluationView(views).square(pixels[:, :40, :40])
         assert torch.equal(pieces[1].pixels[0], small_ones)
-        said = robustness_data.said(test, tmp_path / "c")
+        said = robustness_data.describe(test, tmp_path / "c")
         assert f"the central {100 * share:g} % are shown" in said
 
 
@@ -242,28 +244,28 @@ def test_unfit_folders_are_named(subject: Subject, halves: Images, tmp_path: Pat
     test = bench(subject, halves)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no corrupted images"):
-        list(robustness_data.read(test, tmp_path / "none"))
+        list(robustness_data.corrupted_in(test, tmp_path / "none"))
     ten = cifar_c(tmp_path / "ten", np.arange(10), names=("fog",))
     with pytest.raises(DataError, match="has 10 classes"):
-        list(robustness_data.read(test, ten))
+        list(robustness_data.corrupted_in(test, ten))
     np.save(ten / "labels.npy", np.zeros(7, dtype=np.int64))
     with pytest.raises(DataError, match="7 labels"):
-        list(robustness_data.read(test, ten))
+        list(robustness_data.corrupted_in(test, ten))
     np.save(ten / "labels.npy", np.array(["a", "b"] * 5))
     with pytest.raises(DataError, match=r"10 labels of type <U1"):
-        list(robustness_data.read(test, ten))
+        list(robustness_data.corrupted_in(test, ten))
     two = cifar_c(tmp_path / "two", LABELS, names=("fog",))
     for name in ("fog.npy", "labels.npy"):
         whole = (two / name).read_bytes()
         for part in (whole[:-1], whole[:50], b"", b"PK\3\4"):
             (two / name).write_bytes(part)
             with pytest.raises(DataError, match=rf"{name} can't be read .*Get it again"):
-                list(robustness_data.read(test, two))
+                list(robustness_data.corrupted_in(test, two))
         (two / name).write_bytes(whole)
     for severity in range(1, 6):
         coloured(tmp_path / "other" / "fog" / str(severity), ("a", "x"), count=1)
     with pytest.raises(DataError, match=r"train images lack \(x\)"):
-        list(robustness_data.read(test, tmp_path / "other"))
+        list(robustness_data.corrupted_in(test, tmp_path / "other"))
 
 
 def test_baselines(subject: Subject, images: Images, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ import numpy as np
 from squint.data.demo_render import SIDE, TEXTURES, render
 from squint.data.demo_shapes import SHAPES
 from squint.data.images import Images, Store
+from squint.data.splitmix import GAMMA, mix
 
 VERSION = 1
 """Raise it with any change to the pictures: caches are keyed by it."""
@@ -120,8 +121,5 @@ def _uniform(indices: np.ndarray, stream: int) -> np.ndarray:
     """float64 in [0, 1) by hashing (VERSION, stream, index): SplitMix64, exact everywhere."""
     state = indices.astype(np.uint64) + np.uint64((VERSION << 48) + (stream << 32))
     for _ in range(2):
-        state = state * np.uint64(0x9E37_79B9_7F4A_7C15) + np.uint64(0x9E37_79B9_7F4A_7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
-        state = state ^ (state >> np.uint64(31))
+        state = mix(state * GAMMA + GAMMA)
     return (state >> np.uint64(11)).astype(np.float64) / 2.0**53

@@ -28,14 +28,13 @@ def measured(bench: Bench) -> dict[str, Any]:
     of_features = fitted.coder_of(bench)
     nats, images = _costs(bench, bench.views, of_features)
     costs = {"features": nats}
-    said = (
-        f"features: {compression.said(of_features.channel)}, head fitted as in the protocol fitted"
-    )
+    channel = compression.describe(of_features.channel)
+    said = f"features: {channel}, head fitted as in the protocol fitted"
     if bench.subject.run is not None:
         coder = compression.coder_of(compression.method_of(bench, "augmentations"))
         nats, images = _costs(bench, bench.subject.run.recipe.views, coder)
         costs = {"code": nats} | costs
-        said = f"code: {compression.said(coder.channel)}; {said}"
+        said = f"code: {compression.describe(coder.channel)}; {said}"
     protocol = (
         f"closed-form rate of two training views of {images} held-out images which share all "
         "random numbers but those of one augmentation, less the rate of two equal views; mean "
@@ -71,7 +70,7 @@ def draw(bench: Bench, table: Mapping[str, Mapping[str, float]]) -> None:
         if len(kinds) > 1:
             axes.legend()
 
-    figures.save(bars, bench.subject.out.parent / figures.FOLDER, "augmentations")
+    figures.save(bars, bench.subject.figures, "augmentations")
 
 
 @torch.no_grad()

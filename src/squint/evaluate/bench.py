@@ -25,12 +25,7 @@ from torch import nn
 from squint.data import Images
 from squint.device import Precision, choose_precision
 from squint.errors import RunError
-from squint.evaluate.inputs import (
-    Labelled,
-    Seen,
-    labelled,
-    seen_features,
-)
+from squint.evaluate.inputs import Labelled, Seen, labelled, seen_features
 from squint.evaluate.labels import check_classes
 from squint.evaluate.options import Options
 from squint.evaluate.parts import Halves, check_labels, halves
@@ -118,24 +113,24 @@ class Bench:
         """
         for part in self.parts[:2]:
             check_labels(part)
-        train, test = map(labelled, self.seen(which))
+        train, test = map(labelled, self.features_and_images(which))
         check_classes(train.labels.numpy(), test.labels.numpy(), self.images.classes)
         return train, test
 
-    def seen(self, which: Which = "trained") -> tuple[Seen, Seen]:
+    def features_and_images(self, which: Which = "trained") -> tuple[Seen, Seen]:
         """Features of the evaluation view of the train and test part, with or without labels."""
 
-        def made() -> tuple[Seen, Seen]:
+        def make() -> tuple[Seen, Seen]:
             module = self.module(which)
-            return self._seen(module, self.parts.train), self._seen(module, self.parts.test)
+            return self._extract(module, self.parts.train), self._extract(module, self.parts.test)
 
-        return self.once(("features", which), made)
+        return self.once(("features", which), make)
 
-    def seen_all(self) -> Seen:
+    def features_of_all(self) -> Seen:
         """Features of the evaluation view of every image of the source, whatever its split."""
-        return self._seen(self.module("trained"), self.images)
+        return self._extract(self.module("trained"), self.images)
 
-    def _seen(self, module: nn.Module, images: Images) -> Seen:
+    def _extract(self, module: nn.Module, images: Images) -> Seen:
         return seen_features(
             module, images, self.views, device=self.device, precision=self.precision
         )
@@ -165,12 +160,12 @@ class Bench:
             **more: whatever else the number follows from.
         """
         random = {"random": values["random"]} if "random" in values else {}
-        view = f"; {self._view_said()}" if own_view else ""
+        view = f"; {self._describe_view()}" if own_view else ""
         test = f"; {self.parts.note}" if own_test else ""
         said = f"{protocol}{view}{test}"
         return {"value": values["trained"], **random, "protocol": said, **more}
 
-    def _view_said(self) -> str:
+    def _describe_view(self) -> str:
         """The evaluation view in words."""
         view = self.views.evaluation
         mean, std = (

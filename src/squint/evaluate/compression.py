@@ -76,9 +76,9 @@ def measured(bench: Bench) -> dict[str, Any]:
     held_out = parts["held_out"]
     protocol = (
         f"projector codes of two training views of {images['held_out']} held-out and "
-        f"{images['train']} training images, evaluation mode, seed 0; {said(channel)}; rate in "
-        "closed form, information by contrast with all images measured, at most "
-        f"{held_out.info_cap_nats:.2f} nats"
+        f"{images['train']} training images, evaluation mode, seed 0; "
+        f"{describe(channel)}; rate in closed form, information by contrast with all images "
+        f"measured, at most {held_out.info_cap_nats:.2f} nats"
     )
     main = ("rate_nats", "info_nats", "info_cap_nats")
     entries = {
@@ -87,20 +87,6 @@ def measured(bench: Bench) -> dict[str, Any]:
     }
     entries["rate_nats"]["table"] = table(parts)
     return entries
-
-
-def measure(
-    method: Method, batches: Iterable[Views], *, channel: CEB, seed: int = 0
-) -> Compression:
-    """Rate and information of a method's codes on two views of each image.
-
-    Args:
-        method: in any mode; measured in evaluation mode and left as it was.
-        batches: pairs of views on the method's device; all of them are candidates of each image.
-        channel: what the codes are sent through, see `channel_of`.
-        seed: of the channel's noise.
-    """
-    return summary(collect(coder_of(method).pairs, batches, method), channel, seed=seed)
 
 
 @torch.no_grad()
@@ -165,7 +151,7 @@ def method_of(bench: Bench, protocol: str) -> Method:
     """
     run = bench.run(protocol)
 
-    def made() -> Method:
+    def make() -> Method:
         method = methods.build(run.recipe)
         assert bench.subject.checkpoint is not None, "it is of a run"
         try:
@@ -174,7 +160,7 @@ def method_of(bench: Bench, protocol: str) -> Method:
             raise CheckpointError(f"{run.checkpoint} does not fit its recipe: {error}") from None
         return method.to(bench.device)
 
-    return bench.once("method", made)
+    return bench.once("method", make)
 
 
 def coder_of(method: Method) -> Coder:
@@ -200,12 +186,12 @@ def _code_pairs(bench: Bench) -> Mapping[str, Pairs]:
     views = bench.run("compression").recipe.views
     parts = {"held_out": bench.parts.test, "train": bench.parts.train}
 
-    def made(images: Images) -> Pairs:
+    def make(images: Images) -> Pairs:
         batches = view_pairs(images, views, device=bench.device, limit=IMAGES)
         return collect(coder_of(method).pairs, batches, method)
 
     return {
-        name: bench.once(("code pairs", name), lambda images=images: made(images))
+        name: bench.once(("code pairs", name), lambda images=images: make(images))
         for name, images in parts.items()
     }
 
@@ -226,7 +212,7 @@ def rates_of(coder: Coder, views: Views) -> Tensor:
     return torch.stack(found).mean(dim=0)
 
 
-def said(channel: CEB) -> str:
+def describe(channel: CEB) -> str:
     """The channel in words, for a protocol."""
     kappa_e = f"kappa_e = {channel.kappa_e:g}"
     if channel.kappa_e_range != "off":

@@ -62,7 +62,7 @@ def embed(
     writer = _writer(Path(out)) if out is not None else None
     subject = open_subject(target)
     bench = Bench(subject, images_of(subject, data), device_of(device), Options())
-    seen = bench.seen_all()
+    seen = bench.features_of_all()
     rate = None
     if subject.run is not None:
         method = compression.method_of(bench, "embed")

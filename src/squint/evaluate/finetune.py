@@ -6,12 +6,14 @@
 | simclr  | SGD, Nesterov 0.9       | 0.05          | 60 to 1 %, else 30 | 1     | 0    |
 | byol    | SGD, Nesterov 0.9       | best of 0.01, 0.02, 0.05, 0.1, 0.005 | 30 | 1 | 0    |
 
-simclr: Chen et al. 2020, appendix B.5 (batch 4096, lr 0.8; 60 epochs for 1 %, 30 for 10 %);
-# differs from its README, whose 1 % has LARS, lr 0.005 sqrt(batch), batch 1024, and keeps the
-# projector up to its first layer. byol: Grill et al. 2020, appendix C.1 (batch 1024);
-# differs from it: 30 epochs only, not also 50; the classifier starts at 0, not with deviation
-# 1 / sqrt(f). That byol's rates are per 256 images and that both end at 0 along a cosine is from
-# their released code. Random crops and flips; no gradient clipping, no dropout.
+simclr: Chen et al. 2020, appendix B.5 (batch 4096, lr 0.8; 60 epochs for 1 %, 30 for 10 %).
+byol: Grill et al. 2020, appendix C.1 (batch 1024). Rates per 256 images, and the cosine to 0, are
+from their released code. Random crops and flips; no gradient clipping, no dropout.
+
+# differs from SimCLR's README, whose 1 % uses LARS, lr 0.005 sqrt(batch) and batch 1024, and keeps
+# the projector's first layer.
+# differs from BYOL: 30 epochs only, not also 50; the classifier starts at 0, not with deviation
+# 1 / sqrt(f).
 """
 
 import copy

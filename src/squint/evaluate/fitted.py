@@ -81,7 +81,7 @@ def _critic(bench: Bench, which: Which) -> float:
     as a density it is the best there is, as a critic it is overconfident.
     """
 
-    def made() -> float:
+    def make() -> float:
         fit = feature_fit(bench, which)
         channel = channel_of_fit(fit, bench.options.fitted.kappa_e)
         h, y = directed(feature_pairs(bench, which)["train"], fit)[0]
@@ -94,7 +94,7 @@ def _critic(bench: Bench, which: Which) -> float:
         }
         return max(found, key=lambda kappa: found[kappa])
 
-    return bench.once(("critic", which), made)
+    return bench.once(("critic", which), make)
 
 
 def coder_of(bench: Bench, which: Which = "trained") -> Coder:
@@ -119,13 +119,13 @@ def feature_fit(bench: Bench, which: Which) -> Fit:
     """The backward encoder fitted to an encoder's features on the training part."""
     options = bench.options.fitted
 
-    def made() -> Fit:
+    def make() -> Fit:
         pairs = feature_pairs(bench, which)["train"]
         h, y = (torch.cat(column) for column in zip(*pairs, strict=True))
         images = torch.cat([torch.arange(len(direction)) for direction, _ in pairs])
         return fit_backward(y, h, kappa_e=options.kappa_e, images=images, kind=options.head)
 
-    return bench.once(("fit", which), made)
+    return bench.once(("fit", which), make)
 
 
 def directed(pairs: Pairs, fit: Fit) -> Pairs:
@@ -136,11 +136,11 @@ def directed(pairs: Pairs, fit: Fit) -> Pairs:
 def feature_pairs(bench: Bench, which: Which) -> Mapping[str, Pairs]:
     """Directions of centred features of two training views, of the train and held-out part."""
 
-    def made() -> Mapping[str, Pairs]:
+    def make() -> Mapping[str, Pairs]:
         coder = feature_coder(bench, which)
         return {name: coder(part) for name, part in _raw_features(bench, which).items()}
 
-    return bench.once(("feature pairs", which), made)
+    return bench.once(("feature pairs", which), make)
 
 
 def feature_coder(bench: Bench, which: Which) -> Callable[[tuple[Tensor, Tensor]], Pairs]:
@@ -157,7 +157,7 @@ def feature_coder(bench: Bench, which: Which) -> Callable[[tuple[Tensor, Tensor]
 def _raw_features(bench: Bench, which: Which) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Features of both training views of each image, (k, f) each, by part."""
 
-    def made() -> Mapping[str, tuple[Tensor, Tensor]]:
+    def make() -> Mapping[str, tuple[Tensor, Tensor]]:
         module = bench.module(which).to(bench.device)
         parts = {"train": (bench.parts.train, FIT_IMAGES), "held_out": (bench.parts.test, IMAGES)}
         found: dict[str, tuple[Tensor, Tensor]] = {}
@@ -169,4 +169,4 @@ def _raw_features(bench: Bench, which: Which) -> Mapping[str, tuple[Tensor, Tens
             found[name] = first, second
         return found
 
-    return bench.once(("view features", which), made)
+    return bench.once(("view features", which), make)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from squint.evaluate import figures
-from squint.evaluate.table import TITLES, called, text
+from squint.evaluate.table import TITLES, text, title_of
 
 PLAIN = "plain"
 """Value of the runs without a bottleneck."""
@@ -26,7 +26,7 @@ def show(sweep: Mapping[str, Any]) -> None:
     names = dict.fromkeys(name for row in summary for name in row if name != "value")
     for name in names:
         if name not in _HIDDEN:
-            grid.add_row(called(name), *(_cell(name, row.get(name)) for row in summary))
+            grid.add_row(title_of(name), *(_cell(name, row.get(name)) for row in summary))
     console = Console(highlight=False)
     console.print(grid)
     if sweep["note"]:
@@ -55,7 +55,7 @@ def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
                 fmt="o",
                 elinewidth=0.8,
                 color=colour,
-                label=called(kind),
+                label=title_of(kind),
             )
         for row in summary:
             highest = max(100 * row[kind]["mean"] for kind in kinds if kind in row)

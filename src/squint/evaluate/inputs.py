@@ -15,6 +15,7 @@ from squint.device import Precision
 from squint.errors import DataError
 from squint.evaluate.corruptions.constants import LEAST_SIDE
 from squint.evaluate.features import extract
+from squint.evaluate.labels import Classes
 from squint.evaluate.parts import check_labels
 from squint.shapes import Image, Pixels, Rows
 from squint.views import TwoViews
@@ -24,7 +25,7 @@ from squint.views.two_views import EvaluationView
 BATCH = 500
 """Images that pass through an encoder at once."""
 
-Shown = TypeVar("Shown")
+Made = TypeVar("Made")
 
 _THREADS = 8
 
@@ -119,7 +120,7 @@ def view_pairs(
     out.
     """
     two_views = TwoViews(views, seed=0)
-    return shown(
+    return batches_of(
         images,
         limit=limit,
         whole=lambda pixels, rows: two_views(pixels.to(device), rows, epoch),
@@ -128,14 +129,14 @@ def view_pairs(
     )
 
 
-def shown(
+def batches_of(
     images: Images,
     *,
     limit: int | None,
-    whole: Callable[[Tensor, Tensor], Shown],
+    whole: Callable[[Tensor, Tensor], Made],
     crop: Callable[[Picture, int], Tensor],
-    finish: Callable[[Tensor, Tensor], Shown],
-) -> Iterator[Shown]:
+    finish: Callable[[Tensor, Tensor], Made],
+) -> Iterator[Made]:
     """Something made of every batch of at most `limit` images; unreadable ones are left out.
 
     Args:
@@ -162,7 +163,7 @@ def squares(images: Images, views: ViewsConfig, *, limit: int) -> UInt8[Tensor, 
     view = EvaluationView(views)
     return torch.cat(
         list(
-            shown(
+            batches_of(
                 images,
                 limit=limit,
                 whole=lambda pixels, _: view.square(pixels),
@@ -180,7 +181,7 @@ def corruptible(pixels: Tensor) -> bool:
 
 def labelled_squares(
     images: Images, views: ViewsConfig, *, limit: int | None
-) -> Iterator[tuple[Rows, Pixels, Rows]]:
+) -> Iterator[tuple[Rows, Pixels, Classes]]:
     """Numbers (n,), evaluation views before normalisation and labels (n,), batch by batch.
 
     Numbers are those among `images`, whatever the limit. Unreadable images are left out.

@@ -96,23 +96,23 @@ def knn_protocol(*, k: int, temperature: float, bank_images: int) -> str:
 
 def neighbors(
     queries: Float[Tensor, "n f"],
-    bank: Float[Tensor, "m f"],
+    bank: Float[Tensor, "k f"],
     *,
     k: int,
     device: torch.device | str = "cpu",
     query_rows: int | None = None,
     bank_rows: int = 16384,
-) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """The k most similar rows of a bank: cosines, highest first, and row numbers, on the CPU.
+) -> tuple[Float[Tensor, "n neighbours"], Int[Tensor, "n neighbours"]]:
+    """The nearest rows of a bank: cosines, highest first, and row numbers, on the CPU.
 
-    Works in blocks of query_rows by bank_rows with a running best k, so memory beyond the
+    Works in blocks of query_rows by bank_rows and keeps the nearest so far, so memory beyond the
     result is a few times 4 * bank_rows * (query_rows + f) bytes, whatever the sizes. The result is
-    the same on every run; which of several equally similar rows stays at rank k is not defined.
+    the same on every run; which of several equally similar rows comes last is not defined.
 
     Args:
         queries: features, any scale.
         bank: features, any scale.
-        k: from 1 to the rows of the bank.
+        k: neighbours, from 1 to the rows of the bank.
         device: where similarities are computed.
         query_rows: rows of a block; default: 256 on a CPU, 4,096 elsewhere.
         bank_rows: columns of a block.
@@ -133,22 +133,22 @@ def neighbors(
 
 
 def _better(best: Tensor, rows: Tensor, similar: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """The best k so far and of a block whose columns are the bank's rows from `first` on."""
+    """The nearest so far and of a block, whose columns are the bank's rows from `first` on."""
     k = best.shape[1]
     if first == 0:
         top, columns = similar.topk(min(k, similar.shape[1]), dim=1)
     else:
         top, columns = _above(similar, best[:, -1:])
-    both = torch.cat([best, top], dim=1)  # (query_rows, k + few)
+    both = torch.cat([best, top], dim=1)  # (query_rows, neighbours + few)
     both_rows = torch.cat([rows, columns + first], dim=1)
     best, order = both.topk(k, dim=1)
     return best, both_rows.gather(1, order)
 
 
 def _above(similar: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """All entries of each row above its least, and their columns; shorter rows end in -inf.
+    """Each row's entries above its `least`, and their columns; shorter rows end in -inf.
 
-    Few are, once a part of the bank has been seen: much cheaper than the highest k of every block.
+    Only few are, once a part of the bank has been searched: cheaper than a topk of every block.
     """
     row, column = (similar > least).nonzero().unbind(1)
     counts = torch.bincount(row, minlength=len(similar))
@@ -169,7 +169,7 @@ def _share_right(
     cosines: Tensor, votes: Tensor, truth: Tensor, temperature: float, num_classes: int
 ) -> float:
     # relative to the nearest neighbour: the same winner, and no overflow at low temperature
-    weights = ((cosines - cosines[:, :1]) / temperature).exp()  # (n, k)
+    weights = ((cosines - cosines[:, :1]) / temperature).exp()  # (n, neighbours)
     scores = torch.zeros(len(cosines), num_classes).scatter_add_(1, votes, weights)
     return (scores.argmax(dim=1) == truth).double().mean().item()
 

@@ -12,6 +12,9 @@ from squint.errors import DataError
 Labels = Int[np.ndarray, " _"] | Int[Tensor, " _"] | None
 """Class per image, from 0; None where a source has no labels."""
 
+Classes = Int[Tensor, " n"]
+"""Class of each image, from 0."""
+
 
 def require(labels: Labels, *, images: int, what: str) -> Int[Tensor, " rows"]:
     """Labels as int64 on the CPU, one per image.

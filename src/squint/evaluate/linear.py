@@ -25,6 +25,9 @@ from squint.evaluate.options_labels import LINEAR_STRENGTHS, check_linear
 STRENGTHS = LINEAR_STRENGTHS
 """Strengths of the l2 penalty to choose from."""
 
+COUNTED = "counted on the test images"
+"""Ends a protocol whose accuracy is that of the test part."""
+
 _TOLERANCE = 1e-4
 """Of the gradient, largest absolute entry; less for weak penalties, see `_tolerance`."""
 _OF_STRENGTH = 0.1
@@ -87,8 +90,13 @@ class LinearProbe:
     """Of raw features: logits are features @ weight.T + bias, row i for class i."""
     bias: Float[Tensor, " classes"] = field(compare=False)
     """-inf for a number below the highest that is no class of train."""
-    protocol: str
-    """All that decides the number, in one line."""
+    fitted: str
+    """How it was fitted, in one line: all that decides weight and bias."""
+
+    @property
+    def protocol(self) -> str:
+        """All that decides `top1`, in one line."""
+        return f"linear top-1: {self.fitted}; {COUNTED}"
 
 
 def linear_probe(
@@ -152,7 +160,7 @@ def linear_probe(
         strength=strongest_first[chosen],
         held_out_top1=tuple(scores),
         converged=float(final.gradient) <= _tolerance(strongest_first[chosen]),
-        protocol=_protocol(strongest_first, held_out, seed, len(y)),
+        fitted=_how_fitted(strongest_first, held_out, seed, len(y)),
     )
 
 
@@ -249,7 +257,7 @@ def among(strengths: Sequence[float]) -> str:
     return f"of {{{', '.join(f'{strength:g}' for strength in sorted(strengths, reverse=True))}}}"
 
 
-def _protocol(strengths: Sequence[float], held_out: float, seed: int, images: int) -> str:
+def _how_fitted(strengths: Sequence[float], held_out: float, seed: int, images: int) -> str:
     how = f"s = {strengths[0]:g}, fitted on all of train"
     if len(strengths) > 1:
         how = (
@@ -257,8 +265,8 @@ def _protocol(strengths: Sequence[float], held_out: float, seed: int, images: in
             f"{seed}), refit on all of train"
         )
     return (
-        "linear top-1: encoder features standardised by train mean and deviation, evaluation view, "
-        f"last weights; multinomial logistic regression on {images} train images, mean cross "
+        "encoder features standardised by train mean and deviation, evaluation view, last weights; "
+        f"multinomial logistic regression on {images} train images, mean cross "
         f"entropy + s/2 ||W||^2, L-BFGS to gradient min({_TOLERANCE:g}, {_OF_STRENGTH:g} s) or "
-        f"{_MAX_ITERATIONS} iterations; {how}; counted on the test images"
+        f"{_MAX_ITERATIONS} iterations; {how}"
     )

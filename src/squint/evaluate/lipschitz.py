@@ -16,7 +16,7 @@ from torch import Tensor
 from squint.compression import information, lipschitz
 from squint.evaluate import compression, figures
 from squint.evaluate.bench import Bench, Which
-from squint.evaluate.corruptions import corrupt
+from squint.evaluate.corruptions import corrupt_numbered
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import corruptible, squares
 from squint.evaluate.redraw import EVERYTHING, NOTHING, recipes, redrawn_pairs
@@ -83,7 +83,7 @@ def draw(bench: Bench, tables: Mapping[str, Mapping[str, Mapping[str, float]]]) 
         axes.legend()
 
     height = max(figures.SIZE[1], 1.2 + 0.3 * len(names))
-    figures.save(ranges, bench.subject.out.parent / figures.FOLDER, "lipschitz", height=height)
+    figures.save(ranges, bench.subject.figures, "lipschitz", height=height)
 
 
 def _table(bench: Bench, which: Which, stored: Tensor) -> dict[str, dict[str, float]]:
@@ -108,7 +108,7 @@ def _table(bench: Bench, which: Which, stored: Tensor) -> dict[str, dict[str, fl
                     ours, others = (view * std + mean for view in pair)
                     found.setdefault(name, []).append(_slopes(direction, ours, others))
         for name in CORRUPTIONS if corruptible(stored) else ():
-            others = _corrupted(stored, name).to(bench.device).float() / 255
+            others = corrupt_numbered(stored, name, SEVERITY).to(bench.device).float() / 255
             found[name] = [_slopes(direction, pixels, others)]
     return rows | {f"towards {name}": _towards(slopes) for name, slopes in found.items()}
 
@@ -128,11 +128,6 @@ def _towards(slopes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
 
 def _named(values: Sequence[float]) -> dict[str, float]:
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def _corrupted(stored: Tensor, name: str) -> Tensor:
-    rows = torch.arange(len(stored))
-    return corrupt(stored, name, SEVERITY, rows=rows, seed=0)
 
 
 @torch.no_grad()
@@ -177,7 +172,7 @@ def _bounds_of_code(bench: Bench) -> dict[str, Any]:
         "lipschitz_density_bound": (
             row["density"],
             "log e(z|x) of the projector code, nats per pixel distance: sqrt(max(KL, reverse KL)) "
-            f"/ |x - x'|, {compression.said(channel)}, maximum over {pairs} (Lee et al. 2021)",
+            f"/ |x - x'|, {compression.describe(channel)}, maximum over {pairs} (Lee et al. 2021)",
         ),
     }
     filled = {

@@ -112,13 +112,13 @@ def draw(bench: Bench, table: Mapping[str, Mapping[str, float]], content: list[s
         axes.legend(handles=handles, loc="lower right")
 
     height = max(figures.SIZE[1], 1.2 + 0.22 * len(names))
-    folder = bench.subject.out.parent / figures.FOLDER
+    folder = bench.subject.figures
     figures.save(bars, folder, "nuisance", height=height)
 
 
 def _readable(bench: Bench, which: Which) -> dict[str, dict[str, float]]:
     """Readability of the label and of each attribute by both readers."""
-    train, test = bench.seen(which)
+    train, test = bench.features_and_images(which)
     path = bench.options.nuisance.attributes
     columns = list(
         zip(attributes_of(train.images, path), attributes_of(test.images, path), strict=True)

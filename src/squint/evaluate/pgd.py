@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from squint.evaluate.bench import Bench, Which
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import labelled_squares
-from squint.evaluate.linear import LinearProbe, probe_of
+from squint.evaluate.labels import Classes
+from squint.evaluate.linear import COUNTED, LinearProbe, probe_of
 from squint.evaluate.parts import check_labels
 from squint.shapes import Image, Rows
 from squint.views.normalise import normalise
@@ -52,7 +53,7 @@ def measured(bench: Bench) -> dict[str, Any]:
         f"linear top-1 at eps {largest:g}/255 of {options.norm} on {count} of {test} test images "
         f"(chosen at random, seed 0): PGD on values 0 to 1 after crop and resize, {options.steps} "
         f"steps of 2.5 eps / steps, random start under seed {options.seed}, worst point met; "
-        f"{probe_of(bench).protocol.removeprefix('linear top-1: ')}"
+        f"{probe_of(bench).fitted}; {COUNTED}"
     )
     values = {which: shares[largest] for which, shares in right.items()}
     return {"pgd_top1": bench.entry(values, protocol, table=table)}
@@ -113,7 +114,7 @@ def random_start(images: Values, numbers: Rows, norm: Norm, seed: int) -> Values
 def attack(
     classify: Classifier,
     images: Values,
-    labels: Rows,
+    labels: Classes,
     *,
     norm: Norm,
     eps: float,
@@ -144,7 +145,7 @@ def attack(
     return _higher(worst, highest, x, losses)[0]
 
 
-def _loss(classify: Classifier, x: Values, labels: Rows) -> tuple[Float[Tensor, " n"], Values]:
+def _loss(classify: Classifier, x: Values, labels: Classes) -> tuple[Float[Tensor, " n"], Values]:
     """Cross entropy of each image in nats, and its gradient."""
     x = x.detach().requires_grad_()
     losses = F.cross_entropy(classify(x), labels, reduction="none")

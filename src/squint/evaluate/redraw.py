@@ -15,7 +15,7 @@ from torch import Tensor
 from squint import shapes
 from squint.data import Images
 from squint.data.picture import Picture
-from squint.evaluate.inputs import shown
+from squint.evaluate.inputs import batches_of
 from squint.shapes import Image, Rows
 from squint.views import TwoViews
 from squint.views.apply import apply, apply_look
@@ -59,12 +59,12 @@ def redrawn_pairs(
 ) -> Iterator[dict[str, Pair]]:
     """For every batch, the pairs by what was drawn anew: nothing, each augmentation, everything.
 
-    With two recipes all batches come twice, once in each. Batches as in `shown`.
+    With two recipes all batches come twice, once in each. Batches as in `batches_of`.
     """
     for number in recipes(views):
         view = views.first if number == 0 else views.second
         maker = _Maker(views, view, number, device)
-        yield from shown(
+        yield from batches_of(
             images, limit=limit, whole=maker.whole, crop=maker.crop, finish=maker.finish
         )
 

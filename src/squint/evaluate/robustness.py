@@ -22,7 +22,7 @@ from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON
 from squint.evaluate.corruptions.constants import size_class
 from squint.evaluate.features import extract
-from squint.evaluate.linear import probe_of
+from squint.evaluate.linear import COUNTED, probe_of
 from squint.evaluate.mce import (
     Errors,
     conditions,
@@ -32,7 +32,7 @@ from squint.evaluate.mce import (
     recorded_baseline,
 )
 from squint.evaluate.parts import check_labels
-from squint.evaluate.robustness_data import CLEAN, Piece, made, read, said
+from squint.evaluate.robustness_data import CLEAN, Piece, corrupted_here, corrupted_in, describe
 from squint.views.two_views import EvaluationView
 
 
@@ -42,7 +42,7 @@ def measured(bench: Bench) -> dict[str, Any]:
     for part in bench.parts[:2]:
         check_labels(part)
     divisor = recorded_baseline(bench)  # said now if there is none, not after all images
-    pieces = read(bench, Path(options.data)) if options.data else made(bench)
+    pieces = corrupted_in(bench, Path(options.data)) if options.data else corrupted_here(bench)
     errors, images = count_errors(bench, pieces)
     missing = [name for name in COMMON if name not in errors["trained"]]
     if missing:
@@ -134,7 +134,7 @@ def _protocols(bench: Bench, images: Counted) -> tuple[str, str]:
     options = bench.options.robustness
     of = len(bench.parts.test)
     subset = "all" if images.clean >= of else f"{images.clean} of {of} (chosen at random, seed 0)"
-    fitted = probe_of(bench).protocol.removeprefix("linear top-1: ")
+    fitted = probe_of(bench).fitted
     clean = f"error of a linear probe fitted on clean images on {subset} test images"
     if not options.data:
         size = bench.views.evaluation.size
@@ -142,13 +142,12 @@ def _protocols(bench: Bench, images: Counted) -> tuple[str, str]:
             f"corrupted at {size} px after crop and resize, constants of {size_class(size)} px, "
             f"seed {options.seed}"
         )
-        return f"{clean}; {fitted}", f"{clean}, {where}; {fitted}"
-    fitted_alone = fitted.removesuffix("; counted on the test images")
+        return f"{clean}; {fitted}; {COUNTED}", f"{clean}, {where}; {fitted}; {COUNTED}"
     return (
-        f"{clean}; {fitted}",
+        f"{clean}; {fitted}; {COUNTED}",
         f"error of a linear probe fitted on clean images of the train part of {bench.images.name} "
         f"on {images.corrupted} images for each corruption and severity, read from "
-        f"{said(bench, Path(options.data))}; {fitted_alone}",
+        f"{describe(bench, Path(options.data))}; {fitted}",
     )
 
 
@@ -179,5 +178,5 @@ def draw(bench: Bench, errors: Errors) -> None:
             f"Error on corrupted images, {bench.subject.title} (clean {errors[CLEAN]['0']:.1%})"
         )
 
-    folder = bench.subject.out.parent / figures.FOLDER
+    folder = bench.subject.figures
     figures.save(heat, folder, "robustness", height=1.1 + 0.27 * len(names))

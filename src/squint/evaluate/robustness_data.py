@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from squint.data import Images, Unreadable, open_source, permutation
 from squint.errors import DataError
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON, NAMES, corrupt
 from squint.evaluate.inputs import BATCH, labelled_squares
+from squint.evaluate.labels import Classes
 from squint.evaluate.mce import CLEAN
 from squint.evaluate.parts import tested_split
 from squint.shapes import Pixels, Rows
@@ -37,10 +40,10 @@ class Piece(NamedTuple):
     severity: int
     """1 to 5; 0 for clean images."""
     pixels: Pixels
-    labels: Rows
+    labels: Classes
 
 
-def made(bench: Bench) -> Iterator[Piece]:
+def corrupted_here(bench: Bench) -> Iterator[Piece]:
     """Clean images of the test part, and all their corruptions, a few hundred at a time."""
     options = bench.options.robustness
     names = NAMES if options.extra else COMMON
@@ -63,7 +66,7 @@ def _corrupt(pixels: Pixels, name: str, severity: int, numbers: Rows, seed: int)
     return torch.as_tensor(grey).round().to(torch.uint8)[:, None]
 
 
-def read(bench: Bench, folder: Path) -> Iterator[Piece]:
+def corrupted_in(bench: Bench, folder: Path) -> Iterator[Piece]:
     """Clean images of the test part, then those of a folder, a few hundred at a time.
 
     Raises:
@@ -163,7 +166,7 @@ def _from_folders(bench: Bench, folder: Path, limit: int | None) -> Iterator[Pie
                 yield Piece(name, severity, pixels, numbers[labels])
 
 
-def said(bench: Bench, folder: Path) -> str:
+def describe(bench: Bench, folder: Path) -> str:
     """The folder in words, and what of its images is shown."""
     if (folder / "labels.npy").exists():
         return str(folder)
@@ -218,7 +221,7 @@ def _place(folder: Path, name: str) -> Path | None:
     return next((place for place in found if (place / "1").is_dir()), None)
 
 
-def classes_of(images: Images, known: tuple[str, ...]) -> Rows:
+def classes_of(images: Images, known: tuple[str, ...]) -> Int[Tensor, " classes"]:
     """Number among the known classes of each class of `images`, by its name.
 
     Raises:

@@ -134,7 +134,7 @@ Features = Callable[[int], Float[Tensor, "k f"]]
 
 def _epochs(bench: Bench, which: Which, options: SGDProbeOptions) -> Features:
     """Of the images of `bench.features`, in their order."""
-    train = bench.seen(which)[0]
+    train = bench.features_and_images(which)[0]
     if not options.augment:
         return lambda _: train.features
     crops = Crops(train.images, bench.views, seed=options.seed, device=bench.device)

@@ -64,14 +64,12 @@ def measured(bench: Bench) -> dict[str, Any]:
         )
     test = open_shifted(options.kind, options.data, bench)
     values = {which: _top1(bench, which, test) for which in bench.kinds}
-    fitted = probe_of(bench).protocol.removeprefix("linear top-1: ")
-    fitted = fitted.removesuffix("; counted on the test images")
     folders, published = len(test.images.classes), _FOLDERS[options.kind]
     complete = "" if folders == published else f" ({folders} of its {published} class folders)"
     protocol = (
         f"linear top-1 on {min(options.images or len(test.images), len(test.images))} images of "
         f"{options.kind}{complete} in {options.data}, answers among {int(test.allowed.sum())} "
-        f"classes; probe fitted on the train part of {bench.images.name}; {fitted}"
+        f"classes; probe fitted on the train part of {bench.images.name}; {probe_of(bench).fitted}"
     )
     return {"shifted_top1": bench.entry(values, protocol, own_test=False)}
 

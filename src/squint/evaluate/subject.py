@@ -11,13 +11,14 @@ import safetensors.torch
 
 from squint.configs import EncoderConfig
 from squint.errors import CheckpointError, RunError
+from squint.evaluate import figures
 from squint.evaluate.options import SubjectOptions
 from squint.interop import encoder as encoder_file
 from squint.interop.encoder import PretrainedEncoder
 from squint.interop.weights import library_encoder
 from squint.runs import Run
 
-_WEIGHTS = (".safetensors", ".pt", ".pth")
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class Subject:
     out: Path
     """The evaluation.json."""
 
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures, beside it."""
+        return self.out.parent / figures.FOLDER
+
     def described(self) -> dict[str, Any]:
         """What evaluation.json says of it."""
         step = {"step": self.checkpoint["position"]["step"]} if self.checkpoint else {}
@@ -60,7 +66,7 @@ def open_subject(target: str | Path | Run, given: SubjectOptions | None = None) 
     folder, unless `given.out` says otherwise.
 
     Args:
-        target: a run folder; a .safetensors, .pt or .pth; timm:NAME or torchvision:NAME.
+        target: a run folder, a weights file, timm:NAME or torchvision:NAME.
         given: what the target itself does not tell.
 
     Raises:
@@ -73,7 +79,7 @@ def open_subject(target: str | Path | Run, given: SubjectOptions | None = None) 
     if colon and library in ("timm", "torchvision"):
         return _of_name(str(target), f"{library}/{name}", given)
     path = Path(target)
-    if path.suffix in _WEIGHTS and not path.is_dir():
+    if path.is_file() or (path.suffix in _WEIGHTS and not path.is_dir()):
         return _of_file(path, given)
     return _of_run(Run(path), given)
 

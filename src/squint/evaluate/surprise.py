@@ -18,7 +18,7 @@ from squint.data import Images, open_source
 from squint.evaluate import compression, figures, fitted
 from squint.evaluate.bench import Bench
 from squint.evaluate.compression import Coder
-from squint.evaluate.corruptions import COMMON, corrupt
+from squint.evaluate.corruptions import COMMON, corrupt_numbered
 from squint.evaluate.features import evaluation_mode
 from squint.evaluate.inputs import corruptible, squares
 from squint.evaluate.parts import halves
@@ -69,12 +69,14 @@ def _entries(
         protocol = (
             f"area under the ROC curve of the closed-form rate {said}, {len(stored)} images each, "
             f"mean over directions and {compression.PAIRS} pairs of training views of the "
-            f"evaluation square; usual: held-out images; {compression.said(coder.channel)}; "
+            f"evaluation square; usual: held-out images; {compression.describe(coder.channel)}; "
             "evaluation mode, seed 0"
         )
         table = {
             corruption: {
-                f"severity {level}": _area(usual, surprise(_corrupted(stored, corruption, level)))
+                f"severity {level}": _area(
+                    usual, surprise(corrupt_numbered(stored, corruption, level))
+                )
                 for level in SEVERITIES
             }
             for corruption in (COMMON if corruptible(stored) else ())
@@ -113,7 +115,7 @@ def _draw(bench: Bench, name: str, said: str, table: dict[str, dict[str, float]]
         axes.set_title(f"Are corrupted images more surprising? Rate {of}, {bench.subject.title}")
         axes.legend()
 
-    figures.save(dots, bench.subject.out.parent / figures.FOLDER, name)
+    figures.save(dots, bench.subject.figures, name)
 
 
 @torch.no_grad()
@@ -130,11 +132,6 @@ def _rates(coder: Coder, pixels: Tensor, views: ViewsConfig, device: torch.devic
         ]
         passes.append(torch.cat(parts))
     return torch.stack(passes).mean(dim=0).cpu().numpy()
-
-
-def _corrupted(stored: Tensor, name: str, severity: int) -> Tensor:
-    rows = torch.arange(len(stored))
-    return corrupt(stored, name, severity, rows=rows, seed=0)
 
 
 def _area(usual: np.ndarray, strange: np.ndarray) -> float:

@@ -39,7 +39,7 @@ TITLES = {
 """What a result is called in tables and figures, by its name."""
 
 
-def called(name: str) -> str:
+def title_of(name: str) -> str:
     """What a result is called for people: fewshot_1pct_top1 is "fewshot 1pct top-1"."""
     return TITLES.get(name) or name.replace("_top1", " top-1").replace("_", " ")
 
@@ -59,7 +59,7 @@ def show(table: Mapping[str, Any]) -> None:
         value = text(name, entry["value"])
         if "interval" in entry:
             value += f" ± {text(name, entry['interval'])}"
-        grid.add_row(called(name), value, random)
+        grid.add_row(title_of(name), value, random)
     console = Console(highlight=False)
     console.print(grid)
     for name, entry in results.items():
@@ -79,14 +79,14 @@ def side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> None:
     for name, entry in first.items():
         random = text(name, entry["random"]) if "random" in entry else ""
         values = (text(name, table["results"][name]["value"]) for table in tables.values())
-        grid.add_row(called(name), random, *values)
+        grid.add_row(title_of(name), random, *values)
     Console(highlight=False).print(grid)
 
 
 def _grid(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """The numbers behind one result, as rows and columns; what a row lacks stays empty."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    grid = Table("", title=called(name))
+    grid = Table("", title=title_of(name))
     for column in columns:
         grid.add_column(column, justify="right")
     for title, row in rows.items():

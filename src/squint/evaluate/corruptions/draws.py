@@ -4,9 +4,10 @@ from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8, UInt64
+from jaxtyping import Float64, Int64, UInt8
 from scipy.special import ndtri
 
+from squint.data.splitmix import GAMMA, mix
 from squint.views.uniform import stream
 
 _PURPOSE = 0x636F7272  # keeps these streams apart from those of the views
@@ -44,7 +45,7 @@ class ImageDraws:
         self, rows: Int64[np.ndarray, " n"], *, seed: int, corruption: int, severity: int
     ) -> None:
         key = stream(_PURPOSE, seed, corruption, severity) % 2**64
-        self._images = _mix((rows.astype(np.uint64) + _ONE) * _GAMMA + np.uint64(key))  # (n,)
+        self._images = mix((rows.astype(np.uint64) + _ONE) * GAMMA + np.uint64(key))  # (n,)
         self._used = 0
 
     def uniform(self, low: float, high: float, *shape: int) -> Float64[np.ndarray, "n ..."]:
@@ -86,23 +87,12 @@ class ImageDraws:
         count = int(np.prod(shape, dtype=np.int64))
         place = np.arange(self._used + 1, self._used + count + 1, dtype=np.uint64)
         self._used += count
-        bits = _mix(self._images[:, None] + place * _GAMMA)  # (n, count)
+        bits = mix(self._images[:, None] + place * GAMMA)  # (n, count)
         bits >>= np.uint64(11)
         return (bits * 2.0**-53).reshape(len(self._images), *shape)
 
 
 _ONE = np.uint64(1)
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014); overwrites `x`."""
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
 
 
 @cache
