@@ -284,7 +284,7 @@ def _evaluate(arguments: list[str]) -> None:
         """Measure an encoder; writes evaluation.json and prints a table."""
 
         target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-        """Run folder, weights file (.safetensors, .pt, .pth), timm:NAME or torchvision:NAME."""
+        """Run folder, weights file (.safetensors, .pth, .ckpt, …), timm:NAME, torchvision:NAME."""
         data: str = ""
         """Images with labels, if not those it was trained on."""
         protocols: tuple[Protocol, ...] = ("knn", "linear")

@@ -39,7 +39,8 @@ def images() -> torch.Tensor:
 def test_files_as_people_save_them_give_the_model_back(tmp_path: Path, form: str) -> None:
     original = model()
     state = original.state_dict()
-    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    names = {"safetensors": "w.safetensors", "moco": "checkpoint_0199.pth.tar"}
+    path = tmp_path / names.get(form, "last.ckpt" if form == "trainer" else "w.pth")
     if form == "safetensors":
         safetensors.torch.save_file(state, path)
     elif form == "plain":

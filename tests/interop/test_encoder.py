@@ -93,13 +93,19 @@ def test_the_lines_that_load_it_run_as_they_stand(
     lines = json.loads((tmp_path / "encoder.json").read_text())["load"]
     assert set(lines) == {"squint"} | libraries
     monkeypatch.chdir(tmp_path)
-    rooms = {"squint": squint, "timm": timm, "torchvision": torchvision, "safetensors": safetensors}
-    for library, line in lines.items():
+    for library, text in lines.items():
         found: dict[str, torch.nn.Module] = {}
-        exec(line, dict(rooms), found)
+        exec(text, found)
         loaded = found["encoder" if library == "squint" else "model"].state_dict()
         for key, value in safetensors.torch.load_file("encoder.safetensors").items():
             assert torch.equal(loaded[key if library != "squint" else _ours(key, loaded)], value)
+
+    file = tmp_path / "encoder.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    safetensors.torch.save_file({f"body.{key}": value for key, value in tensors.items()}, file)
+    for text in lines.values():
+        with pytest.raises((AssertionError, CheckpointError, RuntimeError)):
+            exec(text, {})
 
 
 def test_timm_is_not_named_where_its_positions_would_be_others(tmp_path: Path) -> None:

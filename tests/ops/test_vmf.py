@@ -203,3 +203,12 @@ def test_half_precision_ends_at_the_codes() -> None:
     assert torch.equal(under[0], vmf.log_prob(z, mu, 16384.0))
     assert torch.equal(under[1], vmf.kl(z, 16384.0, mu, 10.0))
     assert vmf.log_prob(z.bfloat16(), mu.bfloat16(), 10.0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16, torch.float16])
+def test_concentrations_of_any_dtype_give_float32(dtype: torch.dtype) -> None:
+    kappa = torch.tensor([1, 10])
+    for constant in (vmf.log_normalizer, vmf.mean_resultant, vmf.entropy):
+        found = constant(kappa.to(dtype), 3)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, constant(kappa.double(), 3).float())

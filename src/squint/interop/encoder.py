@@ -139,23 +139,34 @@ def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
 
 
 def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
-    lines = {"squint": "encoder = squint.load_encoder('encoder.safetensors')"}
+    """Python that loads the file where it lies, by library; wrong keys are an error in each."""
+    lines = {"squint": "import squint\nencoder = squint.load_encoder('encoder.safetensors')"}
     library = encoders.library_of(config.name)
     name = config.name.rpartition("/")[2]
-    load = "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'), strict=False)"
+    state = "safetensors.torch.load_file('encoder.safetensors')"
     channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
+
+    def timm(model: str) -> str:
+        return (
+            "import safetensors.torch, timm\n"
+            f"model = timm.create_model({model}, num_classes=0{channels})\n"
+            f"model.load_state_dict({state})"
+        )
+
     if library == "squint" and name.startswith("mocov3_vit"):
         # timm has no such stem, and no positions but those of the file, which are of 224 px
         if "conv" not in name and side == 224:
             size = name.removeprefix("mocov3_vit_")
-            lines["timm"] = (
-                f"model = timm.create_model('vit_{size}_patch16_224', num_classes=0, num_heads=12"
-                f"{channels}); {load}"
-            )
+            lines["timm"] = timm(f"'vit_{size}_patch16_224', num_heads=12")
         return lines
     plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
     if plain and library in ("squint", "timm"):
-        lines["timm"] = f"model = timm.create_model('{name}', num_classes=0{channels}); {load}"
+        lines["timm"] = timm(f"'{name}'")
     if plain and config.in_channels == 3 and library in ("squint", "torchvision"):
-        lines["torchvision"] = f"model = torchvision.models.{name}(); {load}"
+        lines["torchvision"] = (
+            "import safetensors.torch, torchvision\n"
+            f"model = torchvision.models.get_model('{name}', weights=None)\n"
+            f"keys = model.load_state_dict({state}, strict=False)\n"
+            "assert not keys.unexpected_keys and len(keys.missing_keys) == 2  # its classifier's"
+        )
     return lines

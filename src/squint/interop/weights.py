@@ -15,8 +15,11 @@ from squint.interop.encoder import PretrainedEncoder, build
 from squint.interop.inputs import own_input
 from squint.views.recipes import ViewsConfig
 
-_INSIDE = ("state_dict", "model", "state_dict_ema", "model_state_dict")
-"""Where training scripts put the weights in what they save."""
+_INSIDE = (
+    *("classy_state_dict", "base_model"),  # VISSL
+    *("state_dict", "model", "state_dict_ema", "model_state_dict", "trunk"),
+)
+"""Where training scripts put the weights in what they save, outermost first."""
 _PREFIXES = (
     "",
     "module.",
@@ -27,8 +30,11 @@ _PREFIXES = (
     "encoder.",
     "backbone.",
     "model.",
+    "_feature_blocks.",
 )
 """What training scripts put before an encoder's own names."""
+_PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""Of a torchvision ResNet's parts in `nn.Sequential(*resnet.children())`, lightly's backbone."""
 _HEADS = ("fc.", "head.", "classifier.", "heads.", "head_dist.", "projector.", "predictor.")
 """What may be left over: what sits on an encoder."""
 
@@ -40,7 +46,7 @@ def library_encoder(
 
     Args:
         config: the architecture.
-        weights: .safetensors, .pt or .pth; None leaves the weights random.
+        weights: a file of any library that keeps tensors by name; None leaves the weights random.
         views: its input; by default what its library trains that name on.
 
     Raises:
@@ -66,7 +72,7 @@ def read(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist. Give a .safetensors, .pt or .pth.") from None
+        raise CheckpointError(f"{path} does not exist. Give a weights file.") from None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} can't be read as weights ({error}).") from None
     except Exception as error:
@@ -92,6 +98,7 @@ def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture
         CheckpointError: a tensor is missing, of another shape, or left over; says which.
     """
     wanted = encoder.state_dict()
+    state = _named(state)
     prefix = max(_PREFIXES, key=lambda p: sum(p + name in state for name in wanted))
     ours = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     counters = "num_batches_tracked"  # older files lack them, and evaluation does not read them
@@ -120,3 +127,19 @@ def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture
             "Name the architecture the weights are of with --encoder (and --stem, --width)."
         )
     encoder.load_state_dict({k: ours.get(k, v) for k, v in wanted.items()})
+
+
+def _named(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of a ResNet kept as a Sequential under the ResNet's own names; others as is."""
+    for prefix in _PREFIXES:
+        if {f"{prefix}0.weight", f"{prefix}1.running_mean", f"{prefix}4.0.conv1.weight"} <= {
+            *state
+        }:
+            parts = ((key.removeprefix(prefix).partition("."), key) for key in state)
+            return {
+                prefix + _PLACES.get(place, place) + dot + rest
+                if key.startswith(prefix)
+                else key: (state[key])
+                for (place, dot, rest), key in parts
+            }
+    return state

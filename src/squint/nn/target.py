@@ -102,5 +102,4 @@ def cosine_to_one(base: float, progress: float) -> float:
         base: first value, 0 to 1.
         progress: share of training that is done, 0 to 1.
     """
-    # differs from CVR's code, whose cosine has one step more
     return 1 - (1 - base) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))

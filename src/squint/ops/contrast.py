@@ -230,8 +230,14 @@ def _choose(
             once, beat the native kernels.
 
     Raises:
-        RunError: The path asked for can't take these codes.
+        RunError: The path asked for can't take these codes, or the temperature is a tensor.
     """
+    if isinstance(temperature, Tensor):  # nobody would tell that it gets no gradient
+        raise RunError(
+            "temperature is a tensor, and no gradient would reach it. Give float(temperature); to "
+            "train it, divide the anchors by it (in nt_xent both views by its square root) and "
+            "give temperature=1."
+        )
     if products != torch.float32:
         if path not in ("auto", "tiles"):
             raise RunError(f"products={products} are made by tiles only. Take path='tiles'.")

@@ -9,7 +9,7 @@ the released code: kappa mu in z, kappa z in mu.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from squint.ops.precision import at_least_float32
@@ -30,17 +30,17 @@ __all__ = [
 ]
 
 
-def log_normalizer(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+def log_normalizer(kappa: float | Real[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
     """Logarithm of C(kappa) in nats for each kappa, with gradient; float64 for a number."""
     return _like(kappa, constants(kappa, dim).log_normalizer)
 
 
-def mean_resultant(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+def mean_resultant(kappa: float | Real[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
     """A(kappa) = E[mu.z], in [0, 1), for each kappa, with gradient; float64 for a number."""
     return _like(kappa, constants(kappa, dim).resultant)
 
 
-def entropy(kappa: float | Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+def entropy(kappa: float | Real[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
     """Differential entropy -log C - kappa A in nats for each kappa, with gradient.
 
     From the log of the sphere's area at kappa = 0 down without bound; float64 for a number.
@@ -93,4 +93,6 @@ def _exact(kappa: float | Tensor) -> float | Tensor:
 
 
 def _like(kappa: float | Tensor, x: Tensor) -> Tensor:
-    return x.to(kappa.dtype) if isinstance(kappa, Tensor) else x
+    """In the dtype of kappa, but in float32 at least; float64 for a number."""
+    double = not isinstance(kappa, Tensor) or kappa.dtype == torch.float64
+    return x if double else x.float()
