@@ -40,7 +40,7 @@ class FileBatch(NamedTuple):
     """On the CPU, of the images that were read: an unreadable one is replaced."""
     data: Tensor
     """(n, ...) what the transform returned. On the CPU it is overwritten when the next batch is
-    asked for: keep what is computed of it, or a copy."""
+    asked for: keep what is computed from it, or a copy."""
 
 
 class PackedLoader:
@@ -48,7 +48,7 @@ class PackedLoader:
 
     Attributes:
         order: Which images each step shows.
-        wait_seconds: Time the last batch took; the training step stood still for it.
+        wait_seconds: How long the training step waited for the last batch.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class FileLoader:
     Attributes:
         order: Which images each step shows.
         quarantine: The unreadable images this rank has met.
-        wait_seconds: Time the last batch took; the training step stood still for it.
+        wait_seconds: How long the training step waited for the last batch.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ _Batches = Generator[tuple[Batch, list[Bad]], None, None]
 
 
 class _Sender:
-    """Puts tensors on a device; copies to a GPU run beside its work, and beside ours."""
+    """Copies tensors to a device; to a GPU in a stream of its own, so that nothing waits for it."""
 
     def __init__(self, device: torch.device | str) -> None:
         self._device = torch.device(device)
@@ -217,15 +217,15 @@ class _Sender:
         self._stream = torch.cuda.Stream(self._device) if self.is_cuda else None
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device, for use there at once."""
+        """The tensor on the device; what uses it there waits for the copy by itself."""
         if self._stream is None:
             return tensor.to(self._device)
         source = tensor if tensor.is_pinned() else tensor.pin_memory()
         with torch.cuda.stream(self._stream):
             copy = source.to(self._device, non_blocking=True)
-        user = torch.cuda.current_stream(self._device)
-        user.wait_stream(self._stream)
-        copy.record_stream(user)  # or its memory could be another's while it is still read
+        work = torch.cuda.current_stream(self._device)
+        work.wait_stream(self._stream)
+        copy.record_stream(work)  # or its memory could be another's while it is still read
         return copy
 
     def finish(self) -> None:

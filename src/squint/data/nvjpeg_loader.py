@@ -55,7 +55,7 @@ class NvjpegLoader:
     Attributes:
         order: Which images each step shows.
         quarantine: The unreadable images this rank has met.
-        wait_seconds: Time the last batch took; the training step stood still for it.
+        wait_seconds: How long the training step waited for the last batch.
     """
 
     def __init__(

@@ -66,10 +66,10 @@ class Order:
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """Epoch and this rank's indices, (n,) int64, for `first_step` and every step after it."""
         share = self.batch_size // self.world_size
-        first_epoch, step = divmod(first_step, self.steps_per_epoch)
+        first_epoch, skipped = divmod(first_step, self.steps_per_epoch)
         for epoch in count_from(first_epoch):
             shuffled = permutation(self.seed, epoch, self.images)  # (images,)
-            for k in range(step, self.steps_per_epoch):
-                first = k * self.batch_size + self.rank * share
+            for step in range(skipped, self.steps_per_epoch):
+                first = step * self.batch_size + self.rank * share
                 yield epoch, shuffled[first : first + share]
-            step = 0
+            skipped = 0

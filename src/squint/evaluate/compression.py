@@ -2,9 +2,9 @@
 
 Every code is measured as if sent through a channel, e(z|x) = vMF(h, kappa_e), and read by a
 backward encoder, b(z|y) = vMF(y, kappa_b). Here the channel is a method's own: what a compressed
-method was trained with; for a plain one kappa_e is stated and kappa_b is 1 / temperature, so that
-both stand on one axis. y is always the other view, also where training charged for b of the same
-one (C-BYOL): the bounds hold for any b. `fitted` has a channel for encoders without a method.
+method was trained with; for a plain one `KAPPA_E` and kappa_b 1 / temperature, so that the two can
+be compared. y is always the other view, also where training charged for b of the same one (C-BYOL):
+the bounds hold for any b. `fitted` has a channel for encoders without a method.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ class Coder(NamedTuple):
     pairs: Callable[[Views], Pairs]
     channel: CEB
     module: torch.nn.Module
-    """What computes them; to be in evaluation mode meanwhile."""
+    """What computes them, to be put into evaluation mode first."""
 
 
 def measured(bench: Bench) -> dict[str, Any]:

@@ -70,12 +70,12 @@ def knn_top1(
         DataError: labels are absent or out of range.
         RecipeError: k or temperature is out of range.
     """
-    votes = _classes(train_labels, len(train_features), num_classes, "the train split")
+    bank_classes = _classes(train_labels, len(train_features), num_classes, "the train split")
     truth = _classes(test_labels, len(test_features), num_classes, "the test split")
     _check(k, temperature)
     k = min(k, len(train_features))
     cosines, rows = neighbors(test_features, train_features, k=k, device=device)
-    return _share_right(cosines, votes[rows], truth, temperature, num_classes)
+    return _share_right(cosines, bank_classes[rows], truth, temperature, num_classes)
 
 
 def knn_protocol(*, k: int, temperature: float, bank_images: int) -> str:
@@ -168,7 +168,7 @@ def _unit(features: Tensor, device: torch.device | str) -> Tensor:
 def _share_right(
     cosines: Tensor, votes: Tensor, truth: Tensor, temperature: float, num_classes: int
 ) -> float:
-    # relative to the nearest neighbour: the same winner, and no overflow at low temperature
+    # weights relative to the nearest neighbour's: the same winner, no overflow at low temperature
     weights = ((cosines - cosines[:, :1]) / temperature).exp()  # (n, neighbours)
     scores = torch.zeros(len(cosines), num_classes).scatter_add_(1, votes, weights)
     return (scores.argmax(dim=1) == truth).double().mean().item()

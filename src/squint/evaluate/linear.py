@@ -31,6 +31,7 @@ COUNTED = "counted on the test images"
 _TOLERANCE = 1e-4
 """Of the gradient, largest absolute entry; less for weak penalties, see `_tolerance`."""
 _OF_STRENGTH = 0.1
+"""The tolerance is at most this share of the strength."""
 _MAX_ITERATIONS = 200
 _ONE_THREAD_BELOW = 1e9
 """Multiply-adds per pass under which threads cost more than they save on a busy machine."""
@@ -147,10 +148,10 @@ def linear_probe(
     fit_rows, held_rows = (torch.from_numpy(rows).to(device) for rows in (fit_rows, held_rows))
     chosen, scores, start = 0, [], None
     if len(strengths) > 1:
-        path = _fit(x[fit_rows], targets[fit_rows], strongest_first)
-        scores = _shares_right(path, x[held_rows], targets[held_rows])
-        chosen = int(np.argmax(scores))  # the first, that is the strongest, of equals
-        start = path.only(chosen)
+        fits = _fit(x[fit_rows], targets[fit_rows], strongest_first)
+        scores = _shares_right(fits, x[held_rows], targets[held_rows])
+        chosen = int(np.argmax(scores))  # of equal scores the first, that of the strongest
+        start = fits.only(chosen)
     final = _fit(x, targets, strongest_first[chosen : chosen + 1], start)
     weight, bias = _head(final, names, mean, scale)
     return LinearProbe(
@@ -195,6 +196,7 @@ def stratified_split(
 def _fit(
     x: Tensor, targets: Tensor, strengths: Sequence[float], start: logistic.Fit | None = None
 ) -> logistic.Fit:
+    """One fit for each strength, on one thread if there is little to do."""
     classes = int(targets.max()) + 1
     threads = torch.get_num_threads()
     if x.numel() * classes < _ONE_THREAD_BELOW:
@@ -222,13 +224,13 @@ def _fit_here(
 
 
 def _tolerance(strength: float) -> float:
-    """Of the gradient; below that of the penalty, or a weak one would not be felt."""
+    """Of the gradient: well below the penalty's own, or a weak penalty would not be felt."""
     return min(_TOLERANCE, _OF_STRENGTH * strength)
 
 
-def _shares_right(path: logistic.Fit, x: Tensor, targets: Tensor) -> list[float]:
+def _shares_right(fits: logistic.Fit, x: Tensor, targets: Tensor) -> list[float]:
     """Share right per strength."""
-    heads = zip(path.weight, path.bias, strict=True)
+    heads = zip(fits.weight, fits.bias, strict=True)
     return [share_right(x @ weight.T + bias, targets) for weight, bias in heads]
 
 

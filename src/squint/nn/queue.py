@@ -45,7 +45,7 @@ class Queue(nn.Module):
         # differs from MoCo's code, whose queue is a multiple of the batch; its keys are columns
         keys = gather.rows(keys).to(self.codes.dtype)  # (m, d)
         m, k = len(keys), len(self.codes)
-        kept = keys[-k:]  # of a batch above the queue's size, the last
+        kept = keys[-k:]  # a batch larger than the queue leaves its last k
         rows = (self.pointer + m - len(kept) + torch.arange(len(kept), device=keys.device)) % k
         self.codes.index_copy_(0, rows, kept)
         self.pointer.copy_((self.pointer + m) % k)

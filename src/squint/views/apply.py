@@ -1,4 +1,4 @@
-"""Views as pixels: the reference, pure and batched. Parameters in, nothing random here."""
+"""From drawn parameters to pixels: the reference, pure and batched; nothing is random here."""
 
 from collections.abc import Callable
 from functools import partial
@@ -121,8 +121,8 @@ def _where(
     chosen: Bool[Tensor, " n"], x: Image, operation: Operation, *strength: Float[Tensor, " n"]
 ) -> None:
     """Overwrites the chosen images with `operation` of them, clipped to 0..1."""
-    # Counting the chosen images would stop the host until another device is done, and a compiler
-    # can't know their number: change all.
+    # To count the chosen images the host would wait for a GPU, and a compiler can't know their
+    # number: there all are changed, and the chosen ones kept.
     can_count = x.device.type == "cpu" and not torch.compiler.is_compiling()
     change = _change_chosen if can_count else _change_all
     change(chosen, x, operation, *strength)

@@ -286,7 +286,7 @@ def _crop_resize(
     *,
     out: UInt8[Tensor, "c s s"],
 ) -> None:
-    """The compiled crop's stand-in: torchvision, which knows whole pixels, or the reference."""
+    """`native.resize.crop_resize` without the kernels: torchvision for whole pixels, or ours."""
     if all(side.is_integer() for side in window):
         top, left, height, width = map(int, window)
         out.copy_(_resize(image[:, top : top + height, left : left + width], size, interpolation))
