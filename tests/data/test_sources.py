@@ -1,4 +1,5 @@
 import errno
+import inspect
 import io
 import os
 import pickle
@@ -145,10 +146,41 @@ def test_folders_that_cannot_be_listed_are_named(
 def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.touch()
-    assert "A source is a folder, a .txt list" in message(path)
+    assert "A source is a folder, a pattern" in message(path)
     assert "Hugging Face" in message("hf:cifar10")
     assert "empty text" in message("")
     assert "channels=4 is not supported" in message("demo", channels=4)
+
+
+def test_a_pattern_is_what_matches_it(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", ["b.png", "a.png", "x/c.png", "y/z/d.png", ".e.png"])
+    (root / "paper.pdf").write_text("no image")
+    assert open_source(f"{root}/*.png").paths == ("a.png", "b.png")
+    assert open_source(f"{root}/**").passed_over == {".pdf": 1}
+    every = open_source(f"{root}/**/*.png")
+    assert every.paths == ("a.png", "b.png", "x/c.png", "y/z/d.png")
+    np.testing.assert_array_equal(every.read(2), open_source(root).read(2))
+    (root / "y/z/d.png").rename(root / "y/d.png")
+    classes = open_source(f"{root}/*/*.png")
+    assert classes.paths == ("x/c.png", "y/d.png") and classes.classes == ("x", "y")
+
+
+def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "a [1]", ["b.png"])
+    assert open_source(str(root)).paths == ("b.png",)
+
+
+def test_patterns_that_match_nothing_are_explained(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, ["a.png"])
+    (root / "notes.txt").write_text("no image")
+    assert "No file matches" in message(f"{root}/*.jpg")
+    assert "in quotes" in message(f"{root}/*.jpg")
+    assert "holds no images (found: 1 .txt)" in message(f"{root}/*.txt")
+
+
+def test_a_list_of_paths_is_told_where_to_go() -> None:
+    with pytest.raises(DataError, match=r"this is a list.*\.txt file, one a line"):
+        inspect.unwrap(open_source)(["a.png", "b.png"])
 
 
 def test_a_path_called_demo_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +202,7 @@ def test_a_source_opens_again_from_another_folder(
     (here / "0.tar").rename(here / "stored")  # as git-annex and DVC keep files
     (here / "0.tar").symlink_to("stored")
     monkeypatch.chdir(here)
-    given = ["photos", Path("photos"), Path("demo"), "0.tar", "{0..1}.tar", "demo"]
+    given = ["photos", Path("photos"), Path("demo"), "0.tar", "{0..1}.tar", "photos/*", "demo"]
     opened = [open_source(source) for source in given]
     kept = [from_anywhere(source) for source in given]
     assert [from_anywhere(images.name) for images in opened] == kept

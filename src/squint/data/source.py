@@ -9,6 +9,7 @@ from squint.data.demo import open_demo
 from squint.data.directory import open_directory
 from squint.data.images import Images
 from squint.data.pathlist import open_list
+from squint.data.pattern import is_pattern, open_pattern
 from squint.data.shards import is_range, open_shards
 from squint.data.tar import open_tar
 from squint.data.torchvision_sets import PREFIX, open_torchvision
@@ -16,8 +17,8 @@ from squint.data.zip import open_zip
 from squint.errors import DataError
 
 _KINDS = (
-    "a folder, a .txt list of paths, a .tar, .tar.gz, .tgz or .zip archive, tar shards "
-    "dir/{0000..0127}.tar, a .npz or .npy array, torchvision:NAME, or demo"
+    "a folder, a pattern 'photos/**/*.jpg', a .txt list of paths, a .tar, .tar.gz, .tgz or .zip "
+    "archive, tar shards dir/{0000..0127}.tar, a .npz or .npy array, torchvision:NAME, or demo"
 )
 
 
@@ -25,8 +26,8 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
     """Images of any source, in a fixed order; nothing is decoded yet.
 
     Args:
-        text: A folder, list, archive, shards, array file, `torchvision:NAME`, or `demo`. A `Path`
-            is always a path: `Path("demo")` is a folder of that name.
+        text: A folder, pattern, list, archive, shards, array file, `torchvision:NAME`, or `demo`. A
+            `Path` is always a path: `Path("demo")` is a folder of that name.
         channels: 1 for grey, 3 for RGB; images of any kind are converted.
 
     Raises:
@@ -36,6 +37,11 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
         raise DataError(
             f"channels={channels} is not supported: images are read as grey (1) or RGB (3). "
             "Choose one of them."
+        )
+    if not isinstance(text, (str, Path)):
+        raise DataError(
+            f"A source is one text, this is a {type(text).__name__}. It must be {_KINDS}. Write "
+            "paths into a .txt file, one a line, and give that."
         )
     if text == "":
         raise DataError(f"The source is an empty text. It must be {_KINDS}. Name one with --data.")
@@ -54,11 +60,12 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
 def from_anywhere(source: str | Path) -> str:
     """The source as a text that opens the same images from any working folder.
 
-    Paths and shard ranges become absolute, links in them are kept: what they lead to may have
-    another ending. What is no source stays as it is.
+    Paths, patterns and shard ranges become absolute, links in them are kept: what they lead to may
+    have another ending. What is no source stays as it is.
     """
     path = Path(source).expanduser()
-    if isinstance(source, str) and (_is_name(source) or not (path.exists() or is_range(source))):
+    several = is_range(str(source)) or is_pattern(str(source))
+    if isinstance(source, str) and (_is_name(source) or not (path.exists() or several)):
         return source
     return str(path.absolute())
 
@@ -79,9 +86,11 @@ def _named(text: str, channels: int) -> Images | None:
             f"{text}: Hugging Face data sets are not supported yet. A source is {_KINDS}. Save the "
             "images as files, one folder per class, and give the folder."
         )
-    if is_range(text) and not Path(text).expanduser().exists():
+    if Path(text).expanduser().exists():  # names may have brackets
+        return None
+    if is_range(text):
         return open_shards(text, channels)
-    return None
+    return open_pattern(text, channels) if is_pattern(text) else None
 
 
 def _at_path(path: Path, name: str, channels: int) -> Images:
