@@ -80,6 +80,15 @@ def test_odd_sources(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("lacking", ["nuisance", "transfer", "shifted"])
+def test_what_a_protocol_lacks_is_said_before_others_are_measured(
+    measured: Measured, tmp_path: Path, capsys: pytest.CaptureFixture[str], lacking: str
+) -> None:
+    out = ["--out", str(tmp_path / "evaluation.json")]
+    refused(capsys, measured.run.path, "--protocols", "knn", lacking, *out)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -44,6 +44,15 @@ class Split(NamedTuple):
     y_test: np.ndarray
 
 
+def check(bench: Bench) -> None:
+    """Refuse to begin where nothing is known of the images but their labels.
+
+    Raises:
+        DataError: there are no attributes, or their table does not fit the images.
+    """
+    attributes_of(bench.images, bench.options.nuisance.attributes)
+
+
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: how readable label and attributes are, trained and random encoder."""
     options = bench.options.nuisance

@@ -62,6 +62,13 @@ PROTOCOLS: Mapping[str, Callable[[Bench], dict[str, Any]]] = {
     "shifted": shifted.measured,
 }
 
+_CHECKS: Mapping[str, Callable[[Bench], None]] = {
+    "transfer": transfer.check,
+    "nuisance": nuisance.check,
+    "shifted": shifted.check,
+}
+"""What a protocol lacks is said before another one has been measured for hours."""
+
 
 def evaluate(
     target: str | Path | Run,
@@ -100,6 +107,9 @@ def evaluate(
         "environment": environment(),
     }
     table = evaluation_file.joined(under_test.out, head, {})
+    for protocol in protocols:
+        if protocol in _CHECKS:
+            _CHECKS[protocol](bench)
     for protocol in protocols:
         began = time.monotonic()
         results = PROTOCOLS[protocol](bench)

@@ -54,14 +54,23 @@ class ShiftedSet:
         return self.right.any(dim=0)
 
 
-def measured(bench: Bench) -> dict[str, Any]:
-    """The protocol: accuracy of the linear probe on another test set."""
-    options = bench.options.shifted
-    if not options.data:
+def check(bench: Bench) -> None:
+    """Refuse to begin without the other test set.
+
+    Raises:
+        RunError: none was given.
+    """
+    if not bench.options.shifted.data:
         raise RunError(
             "The protocol shifted needs the other test set: give its folder with --shifted.data "
-            f"and say with --shifted.kind which it is (now {options.kind})."
+            f"and say with --shifted.kind which it is (now {bench.options.shifted.kind})."
         )
+
+
+def measured(bench: Bench) -> dict[str, Any]:
+    """The protocol: accuracy of the linear probe on another test set."""
+    check(bench)
+    options = bench.options.shifted
     test = open_shifted(options.kind, options.data, bench)
     values = {which: _top1(bench, which, test) for which in bench.kinds}
     folders, published = len(test.images.classes), _FOLDERS[options.kind]

@@ -18,6 +18,19 @@ from squint.evaluate.linear import linear_probe
 from squint.evaluate.parts import halves
 
 
+def check(bench: Bench) -> None:
+    """Refuse to begin without a source to train on.
+
+    Raises:
+        RunError: none was given.
+    """
+    if not bench.options.transfer.train_data:
+        raise RunError(
+            "The protocol transfer learns on one source and tests on another (--data): name the "
+            "first with --transfer.train-data SRC."
+        )
+
+
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: train part of `--transfer.train-data`, test part of `--data`.
 
@@ -25,13 +38,10 @@ def measured(bench: Bench) -> dict[str, Any]:
         RunError: no source to train on was given.
         DataError: the sources do not share their classes.
     """
-    text = bench.options.transfer.train_data
-    if not text:
-        raise RunError(
-            "The protocol transfer learns on one source and tests on another (--data): name the "
-            "first with --transfer.train-data SRC."
-        )
-    source = open_source(text, channels=bench.encoder.config.in_channels)
+    check(bench)
+    source = open_source(
+        bench.options.transfer.train_data, channels=bench.encoder.config.in_channels
+    )
     part = halves(source).train if "train" in source.splits else source
     train_images = renumbered(part, bench.images)
     options = bench.options.knn
