@@ -44,7 +44,7 @@ class FeaturesOptions:
     """Features of the evaluation view, which most protocols share."""
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the encoder's products; auto is bfloat16 where the device has it in hardware."""
+    """Precision of the encoder's products; auto is bfloat16 where the device has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ class RobustnessOptions:
     images: int = 1000
     """Test images, chosen at random under seed 0; 0 for all."""
     seed: int = 0
-    """Of the corruptions' random numbers."""
+    """Seed of the corruptions' random numbers."""
     extra: bool = False
     """Also the four corruptions that the benchmark keeps apart; no mean has them."""
     data: str = ""
@@ -132,7 +132,7 @@ class PGDOptions:
     images: int = 200
     """Test images, chosen at random under seed 0; 0 for all."""
     seed: int = 0
-    """Of the random starts."""
+    """Seed of the random starts."""
 
     def __post_init__(self) -> None:
         at_least("pgd.steps", self.steps, 1)

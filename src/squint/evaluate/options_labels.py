@@ -36,7 +36,7 @@ class LinearOptions:
     held_out: float = 0.1
     """Share of every class of train that chooses."""
     seed: int = 0
-    """Of the choice of the held-out images."""
+    """Seed of the choice of the held-out images."""
 
     def __post_init__(self) -> None:
         check_linear(self.strengths, self.held_out)
@@ -75,7 +75,7 @@ class SGDProbeOptions:
     """30 (moco); per 256 images 0.1 (mocov3, simclr), 3 (mocov3-vit), 0.2 (byol-released), or the
     best of five on held-out train images (byol)."""
     weight_decay: float | Literal["published"] = "published"
-    """Of weights and biases: 1e-6 (simclr), else 0."""
+    """Weight decay of weights and biases: 1e-6 (simclr), else 0."""
     batch_size: int | Literal["published"] = "published"
     """Images per step, at most all: 256 (moco), 512 (simclr-cifar), 1024 (mocov3, byol), 4096
     (simclr, byol-released). All but moco scale the learning rate with it."""
@@ -85,7 +85,7 @@ class SGDProbeOptions:
     """New random crops and flips in every epoch, as in the papers: one encoder pass per epoch.
     Otherwise the features of the evaluation view are computed once and used in every epoch."""
     seed: int = 0
-    """Of order, crops and initial weights."""
+    """Seed of order, crops and initial weights."""
 
     def __post_init__(self) -> None:
         at_least("sgd.seed", self.seed, 0)
@@ -110,7 +110,7 @@ class FewshotOptions:
     draws: int = 5
     """Choices of the labelled images, each a number; the mean and its interval are told."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
     def __post_init__(self) -> None:
         at_least("fewshot.draws", self.draws, 2)
@@ -142,7 +142,7 @@ class FinetuneOptions:
     ema: float | Literal["setting"] = "setting"
     """Share that the averaged weights, which are counted, keep per step; squint 0.99, others 0."""
     seed: int = 0
-    """Of the labelled images, order and crops."""
+    """Seed of the labelled images, order and crops."""
 
     def __post_init__(self) -> None:
         at_least("finetune.batch_size", self.batch_size, 2)

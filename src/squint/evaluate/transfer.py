@@ -39,9 +39,8 @@ def measured(bench: Bench) -> dict[str, Any]:
         DataError: the sources do not share their classes.
     """
     check(bench)
-    source = open_source(
-        bench.options.transfer.train_data, channels=bench.encoder.config.in_channels
-    )
+    text, channels = bench.options.transfer.train_data, bench.encoder.config.in_channels
+    source = open_source(text, channels=channels)
     part = halves(source).train if "train" in source.splits else source
     train_images = renumbered(part, bench.images)
     options = bench.options.knn
