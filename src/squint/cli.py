@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from squint.errors import RecipeError, RunError, SquintError
 
@@ -300,10 +300,10 @@ def _evaluate(arguments: list[str]) -> None:
     flags = _parse(EvaluateFlags, arguments, verb="evaluate")
     data = _data_of(flags.target, flags.data)
 
-    from squint.evaluate.protocols import evaluate
+    from squint.evaluate.protocols import measure
     from squint.evaluate.table import show
 
-    table = evaluate(
+    measured = measure(
         flags.target,
         data=data,
         protocols=flags.protocols,
@@ -311,7 +311,7 @@ def _evaluate(arguments: list[str]) -> None:
         options=flags.options,
         subject=flags.subject,
     )
-    show(table)
+    show(measured.table, measured.new, measured.out)
 
 
 def _data_of(target: str, data: str) -> Any:

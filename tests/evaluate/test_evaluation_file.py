@@ -162,3 +162,11 @@ def test_a_table_of_an_earlier_version_is_known_by_its_images_name(tmp_path: Pat
     table = evaluation_file.add(path, HEAD, {"y": 2})
     assert table == HEAD | {"results": {"x": 1, "y": 2}, "others": [elsewhere]}
     assert json.loads(path.read_text()) == table
+
+
+def test_a_call_tells_what_it_measured_and_takes_one_name(run: Run) -> None:
+    evaluate(run, protocols="knn")
+    asked: dict[str, Any] = {"data": None, "device": "cpu", "options": None, "subject": None}
+    found = protocols.measure(run, protocols="linear", **asked)
+    assert found.new == ("linear_top1",) and found.out == run.path / "evaluation.json"
+    assert set(found.table["results"]) == {"knn_top1", "linear_top1"}

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from squint.evaluate import figures
-from squint.evaluate.table import TITLES, text, title_of
+from squint.evaluate.table import TITLES, console, text, title_of
 
 PLAIN = "plain"
 """Value of the runs without a bottleneck."""
@@ -19,7 +18,7 @@ _HIDDEN = ("info_cap_nats", "fitted_info_cap_nats")
 def show(sweep: Mapping[str, Any]) -> None:
     """Print mean and spread over seeds of every result, a column for each value."""
     summary = _in_order(sweep)
-    grid = Table(title=f"{sweep['recipe']} on {sweep['data']} over {sweep['over']}")
+    grid = Table()
     grid.add_column("mean ± standard deviation over seeds")
     for row in summary:
         grid.add_column(row["value"], justify="right")
@@ -27,10 +26,12 @@ def show(sweep: Mapping[str, Any]) -> None:
     for name in names:
         if name not in _HIDDEN:
             grid.add_row(title_of(name), *(_cell(name, row.get(name)) for row in summary))
-    console = Console(highlight=False)
-    console.print(grid)
+    screen = console()
+    title = f"{sweep['recipe']} on {sweep['data']} over {sweep['over']}"
+    screen.print(title, soft_wrap=True)
+    screen.print(grid)
     if sweep["note"]:
-        console.print(sweep["note"])
+        screen.print(sweep["note"])
 
 
 def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:

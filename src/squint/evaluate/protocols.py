@@ -10,7 +10,7 @@ entry holds), its settings and its name in `options.py`, and one line in `PROTOC
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -70,11 +70,22 @@ _CHECKS: Mapping[str, Callable[[Bench], None]] = {
 """What a protocol lacks is said before another one has been measured for hours."""
 
 
+class Measured(NamedTuple):
+    """What one call measured, and where it went."""
+
+    table: Table
+    """All that is known of these weights and images."""
+    new: tuple[str, ...]
+    """Names of the results of this call."""
+    out: Path
+    """The evaluation.json."""
+
+
 def evaluate(
     target: str | Path | Run,
     *,
     data: str | Path | Images | None = None,
-    protocols: Sequence[str] = ("knn", "linear"),
+    protocols: str | Sequence[str] = ("knn", "linear"),
     device: str = "auto",
     options: Options | None = None,
     subject: SubjectOptions | None = None,
@@ -89,7 +100,7 @@ def evaluate(
             .pt, .pth); timm:NAME or torchvision:NAME.
         data: a labelled source; by default the images the run was trained on. Its train split is
             the bank or the training set, its test or val split is tested.
-        protocols: names out of `PROTOCOLS`.
+        protocols: names out of `PROTOCOLS`, or one.
         device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
         options: settings of the protocols.
         subject: architecture, weights, size and result file of a target that is no run.
@@ -97,6 +108,22 @@ def evaluate(
     Raises:
         SquintError: no such run or protocol; no labels where accuracy is asked for.
     """
+    return measure(
+        target, data=data, protocols=protocols, device=device, options=options, subject=subject
+    ).table
+
+
+def measure(
+    target: str | Path | Run,
+    *,
+    data: str | Path | Images | None,
+    protocols: str | Sequence[str],
+    device: str,
+    options: Options | None,
+    subject: SubjectOptions | None,
+) -> Measured:
+    """`evaluate`, which also tells what was measured now from what was known before."""
+    protocols = (protocols,) if isinstance(protocols, str) else protocols
     check_protocols(protocols)
     under_test = open_subject(target, subject)
     images = images_of(under_test, data)
@@ -107,6 +134,7 @@ def evaluate(
         "environment": environment(),
     }
     table = evaluation_file.joined(under_test.out, head, {})
+    new: list[str] = []
     for protocol in protocols:
         if protocol in _CHECKS:
             _CHECKS[protocol](bench)
@@ -116,7 +144,8 @@ def evaluate(
         seconds = time.monotonic() - began
         timed = {name: entry | {"seconds": seconds} for name, entry in results.items()}
         table = evaluation_file.add(under_test.out, head, timed)
-    return table
+        new += timed
+    return Measured(table, tuple(new), under_test.out)
 
 
 def check_protocols(protocols: Sequence[str]) -> None:

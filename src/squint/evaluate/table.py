@@ -1,6 +1,8 @@
-"""Evaluation on the terminal: one run with its protocols, or several side by side."""
+"""Evaluation on the terminal: one encoder, or several runs side by side."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.table import Table
 TITLES = {
     "knn_top1": "kNN top-1",
     "linear_top1": "linear top-1",
+    "transfer_knn_top1": "transfer kNN top-1",
     "rate_nats": "rate I(X;Z|Y), nats",
     "info_nats": "information I(Y;Z), nats",
     "info_cap_nats": "  its cap, nats",
@@ -39,69 +42,106 @@ TITLES = {
 """What a result is called in tables and figures, by its name."""
 
 
+_WORDS = {
+    "held_out": "held out, nats",
+    "train": "train, nats",
+    "held_out_bits": "held out, bits",
+    "rate_nats": "rate I(X;Z|Y)",
+    "info_nats": "information I(Y;Z)",
+    "info_cap_nats": "  its cap",
+    "sampled_rate_nats": "rate from one draw of z",
+    "sampled_error_nats": "  standard error by the draw",
+    "entropy_nats": "entropy of e(z|x)",
+    "cross_entropy_nats": "cross entropy with b(z|y)",
+    "knn": "kNN",
+    "knn (random)": "kNN (random)",
+    "top1": "top-1",
+    "top1 (random)": "top-1 (random)",
+}
+"""What rows and columns behind a result are called, by their names in evaluation.json."""
+
+
 def title_of(name: str) -> str:
-    """What a result is called for people: fewshot_1pct_top1 is "fewshot 1pct top-1"."""
-    return TITLES.get(name) or name.replace("_top1", " top-1").replace("_", " ")
+    """What a result is called for people: fewshot_1pct_top1 is "fewshot 1 % top-1"."""
+    if name in TITLES:
+        return TITLES[name]
+    name = re.sub(r"(\d)pct", r"\1 %", re.sub(r"(\d)shot", r"\1 per class", name))
+    name = name.replace("sgd", "SGD")
+    return name.replace("_top1", " top-1").replace("_", " ")
 
 
-def show(table: Mapping[str, Any]) -> None:
-    """Print one run's results with the protocol behind each."""
-    results = table["results"]
-    grid = Table(
-        title=f"{table['run']}: {table['recipe']} on {table['data']}"
-        + (f", step {table['step']}" if "step" in table else "")
-    )
+def console() -> Console:
+    """Prints text as it stands: a [name] in brackets is no markup."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def show(table: Mapping[str, Any], names: Sequence[str], out: Path) -> None:
+    """Print results of one encoder, the numbers first.
+
+    Args:
+        table: all that is known of the encoder on these images.
+        names: the results to print.
+        out: the file that has them all, with the protocol of each.
+    """
+    results = {name: table["results"][name] for name in names}
+    randoms = any("random" in entry for entry in results.values())
+    grid = Table()
     grid.add_column("measured")
-    grid.add_column("this run", justify="right")
-    grid.add_column("random encoder", justify="right")
+    grid.add_column("this run" if "step" in table else "this encoder", justify="right")
+    if randoms:
+        grid.add_column("random encoder", justify="right")
     for name, entry in results.items():
         random = text(name, entry["random"]) if "random" in entry else ""
         value = text(name, entry["value"])
         if "interval" in entry:
             value += f" ± {text(name, entry['interval'])}"
-        grid.add_row(title_of(name), value, random)
-    console = Console(highlight=False)
-    console.print(grid)
+        grid.add_row(title_of(name), value, *([random] if randoms else []))
+    screen = console()
+    step = f", step {table['step']}" if "step" in table else ""
+    title = f"{table['run']}: {table['recipe']} on {table['data']}{step}"
+    screen.print(title, soft_wrap=True)  # a title of the grid would be broken to its width
+    screen.print(grid)
     for name, entry in results.items():
         if "table" in entry:
-            console.print(_grid(name, entry["table"]))
-    for protocol, names in _protocols(results).items():
-        console.print(f"{', '.join(names)}: {protocol}", soft_wrap=True, markup=False)
+            screen.print(title_of(name), soft_wrap=True)
+            screen.print(_grid(name, entry["table"]))
+    more = len(table["results"]) - len(results)
+    earlier = f", beside {more} measured before" if more else ""
+    screen.print(f"How each was measured is in {out}{earlier}.", soft_wrap=True)
 
 
 def side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print several runs' results as columns, with a random encoder as the first."""
-    first = next(iter(tables.values()))["results"]
+    """Print what all of several runs have been measured for, with a random encoder as the first."""
+    first, *others = (table["results"] for table in tables.values())
     grid = Table()
     grid.add_column("measured on images not trained on")
     for title in ("random encoder", *tables):
         grid.add_column(title, justify="right")
     for name, entry in first.items():
+        if any(name not in other for other in others):
+            continue
         random = text(name, entry["random"]) if "random" in entry else ""
         values = (text(name, table["results"][name]["value"]) for table in tables.values())
         grid.add_row(title_of(name), random, *values)
-    Console(highlight=False).print(grid)
+    console().print(grid)
 
 
 def _grid(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """The numbers behind one result, as rows and columns; what a row lacks stays empty."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    grid = Table("", title=title_of(name))
+    grid = Table("")
     for column in columns:
-        grid.add_column(column, justify="right")
+        grid.add_column(_words(column), justify="right")
     for title, row in rows.items():
-        grid.add_row(title, *(text(name, row[c]) if c in row else "" for c in columns))
+        said = title if name.startswith("compare") else _words(title)  # whose rows are paths
+        grid.add_row(said, *(text(name, row[c]) if c in row else "" for c in columns))
     return grid
 
 
+def _words(key: str) -> str:
+    return _WORDS.get(key) or key.replace("_", " ")
+
+
 def text(name: str, value: float) -> str:
-    """A number as it is printed: shares in percent."""
-    return f"{value:.1%}" if name.endswith(("top1", "error", "mce")) else f"{value:.2f}"
-
-
-def _protocols(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Names of results by the protocol they share."""
-    shared: dict[str, list[str]] = {}
-    for name, entry in results.items():
-        shared.setdefault(entry["protocol"], []).append(name)
-    return shared
+    """A number as it is printed: shares in percent, never -0."""
+    return f"{value:z.1%}" if name.endswith(("top1", "error", "mce")) else f"{value:z.2f}"
