@@ -45,3 +45,19 @@ def test_a_failing_figure_leaves_the_old_file(tmp_path: Path) -> None:
         figures.save(broken, tmp_path, "rate")
     assert light.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_hardly_different_numbers_are_not_spread_over_the_axes(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def close(axes: Any, theme: figures.Theme) -> None:
+        axes.plot([132.473, 132.474], [0.1, 0.2])
+        figures.widen(axes, x=0.5, y=8.0)
+        axes.figure.canvas.draw()
+        seen.append((axes.get_xlim(), axes.get_ylim(), axes.xaxis.get_major_formatter()))
+
+    figures.save(close, tmp_path, "close")
+    (left, right), (bottom, top), ticks = seen[0]
+    assert right - left == pytest.approx(0.5) and left < 132.473 < right
+    assert (bottom, top) == (0, 8), "shares below 0 are none"
+    assert not ticks.get_offset()

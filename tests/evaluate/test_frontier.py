@@ -14,6 +14,12 @@ class Axes:
     def __init__(self) -> None:
         self.written: list[tuple[str, float, float]] = []
 
+    def get_xlim(self) -> tuple[float, float]:
+        return 0.0, 10.0
+
+    def get_ylim(self) -> tuple[float, float]:
+        return 0.0, 100.0
+
     def annotate(self, text: str, place: tuple[float, float], **_: Any) -> None:
         self.written.append((text, *place))
 
@@ -42,3 +48,17 @@ def test_a_run_without_an_accuracy_is_left_out(
     axes.written.clear()
     frontier.draw_frontier(sweep | {"summary": summary[:1]}, tmp_path)
     assert not axes.written
+
+
+def test_points_that_look_the_same_share_a_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"0": 132.473, "0.1": 132.4731, "1": 140.0}
+    summary = [
+        {"value": v, "rate_nats": entry(r), "knn_top1": entry(0.5)} for v, r in rates.items()
+    ]
+    sweep = {"recipe": "c-simclr", "over": "compression.beta", "values": list(rates)}
+    axes = Axes()
+    monkeypatch.setattr(figures, "save", lambda draw, *_: draw(axes, figures.LIGHT))
+    frontier.draw_frontier(sweep | {"summary": summary}, tmp_path)
+    assert axes.written == [("0, 0.1", 132.473, 50.0), ("1", 140.0, 50.0)]

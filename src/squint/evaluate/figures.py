@@ -84,6 +84,18 @@ def save(
     return paths
 
 
+def widen(axes: "Axes", *, x: float, y: float = 0.0) -> None:
+    """Let the axes span at least so much, so that hardly different points look alike."""
+    for limits, set_limits, least in (
+        (axes.get_xlim(), axes.set_xlim, x),
+        (axes.get_ylim(), axes.set_ylim, y),
+    ):
+        low, high = limits
+        if high - low < least:
+            start = max((low + high - least) / 2, min(low, 0.0))  # not below 0 for its sake
+            set_limits(start, start + least)
+
+
 def _style(theme: Theme) -> Any:  # matplotlib's own key type is not public
     from cycler import cycler
 
@@ -96,6 +108,7 @@ def _style(theme: Theme) -> Any:  # matplotlib's own key type is not public
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
+        "axes.formatter.useoffset": False,
         "axes.prop_cycle": cycler(color=theme.series),
         "grid.color": theme.faint,
         "grid.alpha": 0.35,

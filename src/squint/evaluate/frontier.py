@@ -12,6 +12,9 @@ from squint.evaluate.table import TITLES, console, text, title_of
 PLAIN = "plain"
 """Value of the runs without a bottleneck."""
 
+_LEAST_NATS, _LEAST_PERCENT = 0.5, 8.0
+"""What the axes span at least."""
+
 _HIDDEN = ("info_cap_nats", "fitted_info_cap_nats")
 
 
@@ -58,18 +61,18 @@ def draw_frontier(sweep: Mapping[str, Any], folder: Path) -> None:
                 color=colour,
                 label=title_of(kind),
             )
-        for row in summary:
-            highest = max(100 * row[kind]["mean"] for kind in kinds if kind in row)
+        axes.margins(y=0.14)
+        figures.widen(axes, x=_LEAST_NATS, y=_LEAST_PERCENT)
+        for (x, y), values in _named(axes, summary, rate, kinds).items():
             axes.annotate(
-                row["value"],
-                (row[rate]["mean"], highest),
+                ", ".join(values),
+                (x, y),
                 xytext=(0, 9),
                 textcoords="offset points",
                 ha="center",
                 color=theme.ink,
                 fontsize=8,
             )
-        axes.margins(y=0.14)
         axes.grid()
         axes.set_xlabel(f"{TITLES[rate]}, held-out images")
         axes.set_ylabel("accuracy, %")
@@ -116,6 +119,7 @@ def draw_information_plane(
             axes.plot(rates, infos, color=colour, linewidth=1.1, alpha=0.8, label=label)
             axes.plot(rates[:1], infos[:1], "o", color=colour, fillstyle="none", markersize=4)
             axes.plot(rates[-1:], infos[-1:], "o", color=colour)
+        figures.widen(axes, x=_LEAST_NATS, y=_LEAST_NATS)
         axes.grid()
         axes.set_xlabel("rate I(X;Z|Y) while training, nats")
         axes.set_ylabel("information I(Y;Z) while training, nats")
@@ -130,6 +134,24 @@ def _places(
 ) -> tuple[list[float], list[float]]:
     """Mean rates in nats, mean accuracies in percent."""
     return [row[rate]["mean"] for row in rows], [100 * row[kind]["mean"] for row in rows]
+
+
+def _named(
+    axes: Any, summary: Sequence[Mapping[str, Any]], rate: str, kinds: Sequence[str]
+) -> dict[tuple[float, float], list[str]]:
+    """Values by the top of their highest point; those of one place as seen by eye together."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    named: dict[tuple[float, float], list[str]] = {}
+    for row in summary:
+        tops = (100 * (row[k]["mean"] + (row[k]["std"] or 0.0)) for k in kinds if k in row)
+        x, y = row[rate]["mean"], max(tops)
+        near = (
+            (u, v)
+            for u, v in named
+            if abs(u - x) < 0.03 * (right - left) and abs(v - y) < 0.05 * (top - bottom)
+        )
+        named.setdefault(next(near, (x, y)), []).append(row["value"])
+    return named
 
 
 def _rate(sweep: Mapping[str, Any]) -> str:
