@@ -23,6 +23,7 @@ from squint.configs import (
     OpenConfig,
     SimCLRConfig,
 )
+from squint.errors import RecipeError
 from squint.recipe import Recipe, from_dict, leaves, to_dict
 
 NAMES = list(presets.names())
@@ -418,3 +419,19 @@ def test_expected_figures_of_tiny_are_those_that_were_measured(name: str) -> Non
     title = method.replace("moco-v", "MoCo v").replace("byol", "BYOL").replace("c-", "C-")
     table = (RESULTS / "cifar10-ten-methods.md").read_text()
     assert re.search(rf"^\| {title}(?: \(.*?\))? \| {knn} % \| {linear} % \|", table, re.M)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("xx", "'xx'. A recipe is"),
+        ("resnet50", "'resnet50'. A recipe is"),
+        ("SimCLR", "Did you mean simclr?"),
+        ("mocov2@tiny", "Did you mean moco-v2@tiny?"),
+        ("c-simclr@tinny", "Did you mean c-simclr@tiny?"),
+        ("byol@nowhere", "'byol@nowhere'. byol exists @folder, @tiny"),
+    ],
+)
+def test_only_a_name_that_is_close_is_suggested(name: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        presets.load(name)

@@ -78,9 +78,9 @@ def load(name: str) -> Preset:
     method, at, setting = name.partition("@")
     setting = setting if at else "folder"
     if f"{method}@{setting}" not in names():
-        near = difflib.get_close_matches(f"{method}@{setting}", list(names()), n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        if method in METHODS and setting in SETTINGS:
+        near = _nearest(method.lower(), setting.lower())
+        hint = f" Did you mean {near if at else near.removesuffix('@folder')}?" if near else ""
+        if method in METHODS:
             own = [other for other in SETTINGS if f"{method}@{other}" in names()]
             hint += f" {method} exists @{', @'.join(own)}."
         raise RecipeError(
@@ -91,6 +91,15 @@ def load(name: str) -> Preset:
     room, _, variant = setting.partition("-")
     build = getattr(importlib.import_module(f"squint.presets.{room}"), method.replace("-", "_"))
     return build(variant) if variant else build()
+
+
+def _nearest(method: str, setting: str) -> str:
+    """The recipe that was meant, if both its parts are nearly as written; "" if there is none."""
+    for meant in difflib.get_close_matches(method, METHODS, n=3):
+        own = [name.partition("@")[2] for name in names() if name.startswith(f"{meant}@")]
+        for place in difflib.get_close_matches(setting, own, n=1):
+            return f"{meant}@{place}"
+    return ""
 
 
 def names() -> Iterator[str]:
