@@ -264,6 +264,8 @@ def _resume(arguments: list[str]) -> None:
         """Where the images are now, if they have moved; same content."""
         device: str = ""
         """Device, if not the one asked for when the run began."""
+        max_unreadable_percent: float | Literal["unchanged"] = "unchanged"
+        """Limit of unreadable images in percent, if not the one the run began with."""
 
     flags = _parse(ResumeFlags, arguments, verb="resume")
     from squint.runs import Run
@@ -272,7 +274,13 @@ def _resume(arguments: list[str]) -> None:
 
     from squint.train.pretrain import resume
 
-    resume(flags.run, data=flags.data or None, device=flags.device or None)
+    limit = flags.max_unreadable_percent
+    resume(
+        flags.run,
+        data=flags.data or None,
+        device=flags.device or None,
+        max_unreadable_percent=None if limit == "unchanged" else limit,
+    )
 
 
 def _evaluate(arguments: list[str]) -> None:

@@ -207,9 +207,12 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()):
         is_run = (out / "recipe.json").exists()
         if is_run and not overwrite:
+            go_on = f"Go on with `squint resume {out}`, give"
+            if not Run(out).checkpoint.exists():
+                go_on = "It has no checkpoint to go on from: give"
             raise RunError(
-                f"--out {out} already holds a run, which is never overwritten unasked. Go on with "
-                f"`squint resume {out}`, give another name, or add --overwrite to delete it."
+                f"--out {out} already holds a run, which is never overwritten unasked. {go_on} "
+                "another name, or add --overwrite to delete it."
             )
         if not is_run:
             raise RunError(

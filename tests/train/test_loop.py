@@ -204,6 +204,34 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     assert [path.name for path in run.checkpoint.parent.iterdir()] == ["last.pt"]
 
 
+def test_too_many_unreadable_images_save_the_run_and_a_higher_limit_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        noise = rng.integers(0, 256, (70 + k, 80, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{k:02d}.jpg", quality=95)
+    for k in (5, 17):  # headers are whole, so that only decoding finds out
+        path = folder / f"{k:02d}.jpg"
+        path.write_bytes(path.read_bytes()[:-2000])
+    changes = {"train__workers": 0, "views__size": 16, "train__batch_size": 4, "train__epochs": 1.0}
+    limit = {"data__max_unreadable_percent": 5.0}
+    out = tmp_path / "run"
+    with pytest.raises(DataError, match=r"2 of 24 .*At most 5 %.*squint resume .*percent 15"):
+        squint.pretrain(folder, recipe=small.recipe(**changes, **limit), out=out, quiet=True)
+    assert Run(out).state()["position"]["step"] > 0
+    listed = (out / "quarantine.txt").read_text()
+    assert {line.partition("\t")[0] for line in listed.splitlines()} == {"05.jpg", "17.jpg"}
+
+    parts = squint.resume(out, max_unreadable_percent=10.0, quiet=True)
+    assert (out / "quarantine.txt").read_text() == listed
+    limit["data__max_unreadable_percent"] = 10.0
+    recipe = small.recipe(**changes, **limit)
+    small.assert_same_bits(
+        squint.pretrain(folder, recipe=recipe, out=tmp_path / "whole", quiet=True), parts
+    )
+
+
 def test_files_train_like_pixels_in_memory_and_list_what_was_unreadable(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -21,7 +21,7 @@ import squint
 from squint import runs
 from squint.errors import CheckpointError, RunError
 from squint.runs import Run
-from squint.train import log, loop
+from squint.train import log, loop, signals
 from squint.train.signals import Interrupted
 from train import small
 
@@ -234,6 +234,26 @@ def test_a_signal_in_the_last_step_is_not_lost(
                 small.source(tmp_path), recipe=small.recipe(), out=tmp_path / "run", quiet=True
             )
     assert Run(tmp_path / "run").state()["position"]["step"] == 6
+
+
+@pytest.mark.parametrize("echo_seconds", [60.0, 0.0])
+def test_a_second_signal_stops_at_once_but_an_echo_does_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    echo_seconds: float,
+) -> None:
+    """A process group and `timeout`, `make` or `torchrun` in it may pass one signal on twice."""
+    monkeypatch.setattr(signals, "ECHO_SECONDS", echo_seconds)
+    recipe = small.recipe(train__save_every_minutes=1e-9)
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", lambda *whom: (kill(*whom), time.sleep(0.01), kill(*whom)))
+    stop_in_step(monkeypatch, 3, signal.SIGTERM)
+    said = r"after step 3 of 6 and saved" if echo_seconds else r"at once: what came .*squint resume"
+    with pytest.raises(Interrupted, match=said):
+        squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run")
+    assert "stopping after this step, and saving" in capfd.readouterr().err
+    assert Run(tmp_path / "run").state()["position"]["step"] == (3 if echo_seconds else 2)
 
 
 def test_steps_before_a_stop_are_in_the_log(

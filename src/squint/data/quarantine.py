@@ -8,6 +8,24 @@ from squint.errors import DataError
 _NAMED = 5
 
 
+class Overfull(DataError):
+    """More images can't be read than the limit allows.
+
+    Attributes:
+        facts: How many, of how many, where.
+        named: The first of them, a line each.
+    """
+
+    def __init__(self, facts: str, rule: str, named: str) -> None:
+        super().__init__(f"{facts} {rule} They are:{named}")
+        self.facts = facts
+        self.named = named
+
+    def with_rule(self, rule: str) -> "Overfull":
+        """The same with another rule and remedy."""
+        return Overfull(self.facts, rule, self.named)
+
+
 @dataclass(frozen=True, slots=True)
 class Bad:
     """One image that could not be read."""
@@ -39,7 +57,7 @@ class Quarantine:
         """Record images, then apply the limit.
 
         Raises:
-            DataError: If more than `max_unreadable_percent` of the images, or all, are unreadable.
+            Overfull: If more than `max_unreadable_percent` of the images, or all, are unreadable.
         """
         for bad in bads:
             self._bads.setdefault(bad.path, bad)
@@ -60,7 +78,8 @@ def enforce(bads: Sequence[Bad], total: int, max_unreadable_percent: float, sour
     """Stop if too many of `total` images are unreadable.
 
     Raises:
-        DataError: If more than `max_unreadable_percent` percent, or all, are; or if there are none.
+        Overfull: If more than `max_unreadable_percent` percent, or all, are.
+        DataError: If there are none.
     """
     if total == 0:
         raise DataError(f"{source} has no images. There must be at least one. Choose others.")
@@ -69,14 +88,12 @@ def enforce(bads: Sequence[Bad], total: int, max_unreadable_percent: float, sour
     named = "".join(f"\n  {bad.path}: {bad.reason}" for bad in bads[:_NAMED])
     more = f"\n  ... and {len(bads) - _NAMED:,} more" if len(bads) > _NAMED else ""
     if len(bads) == total:
-        rule = "At least one image must be readable. Check that this is the right source"
+        rule = "At least one image must be readable. Check that this is the right source."
     else:
         rule = (
             f"At most {max_unreadable_percent:g} % may be. Remove them, or raise "
-            "--data.max-unreadable-percent"
+            "--data.max-unreadable-percent."
         )
     share = 100 * len(bads) / total
-    raise DataError(
-        f"{len(bads):,} of {total:,} images in {source} can't be read ({share:.3g} %). {rule}. "
-        f"They are:{named}{more}"
-    )
+    facts = f"{len(bads):,} of {total:,} images in {source} can't be read ({share:.3g} %)."
+    raise Overfull(facts, rule, f"{named}{more}")

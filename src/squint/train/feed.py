@@ -154,11 +154,13 @@ class Feed:
             yield Batch((first, second), loader.wait_seconds)
 
     def write_quarantine(self, path: Path) -> None:
-        """Write the images that could not be read so far, if there are any."""
+        """Write the images that could not be read, if there are any, after those of the file."""
         met = () if isinstance(self._loader, PackedLoader) else self._loader.quarantine
         if bads := (*self._bad, *met):
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            every = dict.fromkeys((before + lines(bads)).splitlines(keepends=True))
             with runs.replacing(path) as temporary:
-                temporary.write_text(lines(bads), encoding="utf-8")
+                temporary.write_text("".join(every), encoding="utf-8")
 
     def _laid_out(self, images: Image) -> Image:
         return images.contiguous(memory_format=self._runtime.memory_format)

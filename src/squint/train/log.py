@@ -172,6 +172,11 @@ class Log:
                 if name not in ("step", "epoch"):
                     self._board.add_scalar(name, value, record["step"])
         except OSError as error:
+            if not self._run.path.exists():
+                raise RunError(
+                    f"{self._run.path} is gone: the run folder was moved or deleted while it was "
+                    "trained. Move it back, then go on with squint resume."
+                ) from error
             raise RunError(
                 f"{self._run.metrics} could not be written: {error.strerror or error}. Make room "
                 f"or change permissions, then go on with: squint resume {self._run.path}"

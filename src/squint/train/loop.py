@@ -4,13 +4,14 @@ Order, views, noise, learning rate and beta are functions of (seed, step). What 
 to start anywhere is therefore weights, optimizer state and the step.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
+from squint.data.quarantine import Overfull
 from squint.methods import Method
 from squint.recipe import Recipe
 from squint.train import health
@@ -50,7 +51,8 @@ def fit(
 ) -> int:
     """Train from `first_step` to the end, or until asked to stop; returns the steps done.
 
-    A checkpoint is written before returning; on an error the last one stands.
+    A checkpoint is written before returning, and where too many images turn out to be unreadable;
+    on another error the last one stands.
 
     Args:
         method: on its device, with its first weights or those of a checkpoint.
@@ -67,6 +69,7 @@ def fit(
 
     Raises:
         RunError: the loss or a gradient is not finite; a checkpoint can't be written.
+        Overfull: too many images can't be read.
     """
     model = runtime.wrap(method)
     watch = health.Watch(method, wait=runtime.device.type != "cuda")
@@ -74,6 +77,13 @@ def fit(
     knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
     keep_every = recipe.train.keep_every_epochs * plan.steps_per_epoch
     done = first_step
+
+    def save() -> None:
+        watch.settle()
+        with clock.saving():
+            events.save(done)
+
+    batches = _or_else(batches, lambda: done > first_step and save())
     for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
         lr = learning_rate(recipe, plan, step)
         for group in optimizer.param_groups:
@@ -113,12 +123,19 @@ def fit(
             log.write({"step": done, "epoch": done / plan.steps_per_epoch} | record)
         kept = keep_every > 0 and done % keep_every == 0
         if kept or last or stopping or clock.save_is_due(epoch_end=epoch_end):
-            watch.settle()
-            with clock.saving():
-                events.save(done)
+            save()
         if stopping:
             break
     return done
+
+
+def _or_else(batches: Iterable[Batch], save: Callable[[], object]) -> Iterator[Batch]:
+    """The batches; if too many images can't be read, what was done before is saved first."""
+    try:
+        yield from batches
+    except Overfull:
+        save()
+        raise
 
 
 def clip_gradient(method: nn.Module, recipe: Recipe) -> torch.Tensor:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from squint import earlier, methods, presets, runs
 from squint.data import Images, from_anywhere, open_source
+from squint.data.quarantine import Overfull
 from squint.environment import environment
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
@@ -85,6 +86,7 @@ def resume(
     *,
     data: str | Path | Images | None = None,
     device: str | None = None,
+    max_unreadable_percent: float | None = None,
     quiet: bool = False,
 ) -> Run:
     """Continue a run from its last checkpoint, as if it had never stopped: bit for bit on a CPU.
@@ -93,6 +95,7 @@ def resume(
         run: the run folder.
         data: where the images are now, if they have moved; same names in the same order.
         device: another device than the run began on.
+        max_unreadable_percent: another limit than the run began with, 0 to 100.
         quiet: show no progress.
 
     Raises:
@@ -101,6 +104,8 @@ def resume(
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     recipe = run.recipe
+    if max_unreadable_percent is not None:
+        recipe = recipe.override({"data.max_unreadable_percent": max_unreadable_percent})
     train = dataclasses.replace(recipe.train, device=device or recipe.train.device)
     state = run.state()
     position = checkpoint.position_of(state)
@@ -121,10 +126,9 @@ def resume(
 
 
 FREE = frozenset(
-    f"train.{name}"
-    for name in (
-        *("device", "workers", "knn_every_epochs", "log_every_steps"),
-        *("save_every_minutes", "keep_every_epochs"),
+    (
+        *("train.device", "train.workers", "train.knn_every_epochs", "train.log_every_steps"),
+        *("train.save_every_minutes", "train.keep_every_epochs", "data.max_unreadable_percent"),
     )
 )
 """Fields that may be changed in recipe.json: they move no number of the training."""
@@ -230,7 +234,7 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(runs.alone(run))
-        stop = stack.enter_context(watch())
+        stop = stack.enter_context(watch(run, quiet=quiet or not runtime.is_main))
         feed = Feed(setup.readable, recipe, runtime)
         log = None
         if runtime.is_main:
@@ -242,6 +246,7 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
         if log and compiled:
             log.say(f"  encoder  {compiled}")
         stack.enter_context(memory_errors_explained(recipe, runtime, setup.pieces))
+        stack.enter_context(_unreadable_explained(run, recipe, feed, main=runtime.is_main))
         done = fit(
             method,
             setup.optimizer,
@@ -258,6 +263,8 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
             ),
             stop=stop,
         )
+        if log and done == plan.total_steps:
+            log.say(_farewell(run))
     if done < plan.total_steps:
         raise Interrupted(
             f"stopped after step {done} of {plan.total_steps} and saved. "
@@ -267,6 +274,37 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
     if stop.asked:  # in the last step: nothing is left to do, and no more is begun
         raise Interrupted(f"stopped after the last step: {run.path} is finished.", stop.signal)
     return run
+
+
+@contextlib.contextmanager
+def _unreadable_explained(run: Run, recipe: Recipe, feed: Feed, *, main: bool) -> Iterator[None]:
+    """Where too many images can't be read: list them, and say how the run goes on.
+
+    Raises:
+        Overfull: the same, with a remedy that does not end the run.
+    """
+    try:
+        yield
+    except Overfull as error:
+        if main:
+            feed.write_quarantine(run.path / "quarantine.txt")
+        if not run.checkpoint.exists():
+            raise
+        limit = recipe.data.max_unreadable_percent
+        higher = min(100.0, max(2.0, 3 * limit))
+        raise error.with_rule(
+            f"At most {limit:g} % may be. What was trained is saved. Leave the images as they are, "
+            "as without them it would be another run, and go on with a higher limit: "
+            f"squint resume {run.path} --max-unreadable-percent {higher:g}."
+        ) from None
+
+
+def _farewell(run: Run) -> str:
+    """What a finished run says last."""
+    quarantine = run.path / "quarantine.txt"
+    bad = len(quarantine.read_text(encoding="utf-8").splitlines()) if quarantine.exists() else 0
+    aside = f"; unreadable images: {bad:,}, listed in {quarantine}" if bad else ""
+    return f"finished: {run.encoder}{aside}. Measure it with: squint evaluate {run.path}"
 
 
 def optimizer_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
@@ -371,6 +409,6 @@ def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
         f"weights, {runtime.device}, {runtime.precision}\n"
         f"  views    {pick(recipe.train.views_path, runtime.device).description}\n"
         f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
-        f"  length   {recipe.train.epochs:g} epochs, {plan.total_steps} steps, learning rate up to "
-        f"{plan.lr:g} ({recipe.optim.name})"
+        f"  length   {plan.total_steps} steps, epochs: {recipe.train.epochs:g}, learning rate up "
+        f"to {plan.lr:g} ({recipe.optim.name})"
     )
