@@ -1,16 +1,18 @@
 """The command line as a person meets it: one clear message, exit status 2, nothing lost."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import squint
-from squint import presets
+from squint import cli, presets
 from squint.cli import main
 from squint.runs import Run
 from train import small
@@ -90,6 +92,44 @@ def test_a_wrong_flag(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     refused(capsys, *command, words=["--train.epoch", "--train.epochs"])
 
 
+@pytest.mark.parametrize(
+    ("recipe", "flags", "words"),
+    [
+        ("simclr@tiny", "--dat demo", ["no flag --dat in", "Did you mean --data?"]),
+        ("simclr@tiny", "--epoch 3", ["Did you mean --epochs?"]),
+        ("simclr@tiny", "--train.xyz 3", ["no flag --train.xyz in this recipe. `squint pre"]),
+        ("c-simclr@tiny", "--beta 0.1", ["Did you mean --compression.beta?"]),
+        ("simclr@tiny", "--flip 1", ["--views.first.flip or --views.second.flip?"]),
+    ],
+)
+def test_an_unknown_flag_comes_before_a_missing_one(
+    capsys: pytest.CaptureFixture[str], recipe: str, flags: str, words: list[str]
+) -> None:
+    said = refused(capsys, "pretrain", recipe, *flags.split(), words=words)
+    assert said.startswith("squint pretrain: there is no flag")
+
+
+VERBS = ("demo", "resume", "evaluate", "embed", "pack", "recipes")
+TRAINED = ("pretrain simclr@tiny", "pretrain c-byol@tiny", "sweep c-moco-v2@tiny")
+
+
+@pytest.mark.parametrize("verb", VERBS + TRAINED)
+def test_the_flags_of_the_help_are_the_known_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def kept(kind: type, *rest: Any, **more: Any) -> Any:
+        known.update(cli._flags_of(kind))
+        return parse(kind, *rest, **more)
+
+    known, parse = set[str](), cli._parse
+    monkeypatch.setattr(cli, "_parse", kept)
+    assert main([*verb.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    lines = re.findall(r"^(?:│ |  )(--[a-z].*?)(?:   *\S.*)?$", shown, re.M)
+    listed = {flag for line in lines for flag in re.findall(r"--([a-z][\w.-]*)", line)}
+    assert listed == known
+
+
 def test_a_wrong_value(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     refused(capsys, *pretrain("demo", tmp_path / "r", "--epochs", "many"), words=["many"])
     command = pretrain("demo", tmp_path / "r", "--batch-size", 0)
@@ -120,7 +160,7 @@ def test_compression_flags_on_a_plain_recipe(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     command = pretrain("demo", tmp_path / "r", "--compression.beta", 0.5)
-    refused(capsys, *command, words=["--compression.beta"])
+    refused(capsys, *command, words=["--compression.beta", "Only compressed recipes, c-…, have"])
 
 
 def test_an_unknown_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
