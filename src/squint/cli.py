@@ -341,25 +341,54 @@ def _data_of(target: str, data: str) -> Any:
 def _embed(arguments: list[str]) -> None:
     import tyro
 
+    from squint.evaluate.options import SubjectOptions
+
     @dataclass(frozen=True)
     class EmbedFlags:
-        """Write the features of every image of a source, with its residual information."""
+        """Write the features of every image of a source, with a run's residual information."""
 
-        run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-        """Run folder."""
-        out: Annotated[Path, tyro.conf.arg(name="out")]
+        target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+        """Run folder, weights file (.safetensors, .pth, .ckpt, …), timm:NAME, torchvision:NAME."""
+        out: Path
         """File to write; its ending says the kind: .npz, .csv or .parquet."""
         data: str = ""
         """Images, with or without labels, if not those it was trained on."""
         device: str = "auto"
         """auto, cpu, cuda, cuda:1, mps."""
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Replace the file that is at --out."""
+        encoder: str = ""
+        """Architecture of a weights file: resnet18, timm/NAME, torchvision/NAME."""
+        stem: Literal["imagenet", "cifar"] = "imagenet"
+        """Stem of our ResNets."""
+        width: float = 1.0
+        """Width of our ResNets."""
+        weights: str = ""
+        """Weights file for timm:NAME or torchvision:NAME; without one the weights are random."""
+        size: int | Literal["own"] = "own"
+        """Side of the input in pixels, if not the architecture's own."""
 
     flags = _parse(EmbedFlags, arguments, verb="embed")
-    data = _data_of(flags.run, flags.data)
+    options = {
+        name: getattr(flags, name) for name in ("encoder", "stem", "width", "weights", "size")
+    }
+    subject = SubjectOptions(**options)
+
+    from squint.evaluate import embed_file
+
+    embed_file.check(flags.out, overwrite=flags.overwrite)
+    data = _data_of(flags.target, flags.data)
 
     from squint.evaluate.embed import embed
 
-    found = embed(flags.run, data=data, out=flags.out, device=flags.device)
+    found = embed(
+        flags.target,
+        data=data,
+        out=flags.out,
+        device=flags.device,
+        subject=subject,
+        overwrite=flags.overwrite,
+    )
     images, width = found.features.shape
     print(f"{flags.out}: {images:,} images, {width} features each")
 

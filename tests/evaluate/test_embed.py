@@ -2,11 +2,14 @@
 
 import csv
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -17,7 +20,7 @@ from squint.data import open_source
 from squint.errors import RunError
 from squint.evaluate import compression, inputs, surprise
 from squint.evaluate.inputs import squares, view_pairs
-from squint.evaluate.options import LipschitzOptions, Options, SurpriseOptions
+from squint.evaluate.options import LipschitzOptions, Options, SubjectOptions, SurpriseOptions
 from squint.evaluate.protocols import evaluate
 from squint.ops import vmf
 from squint.runs import Run
@@ -123,7 +126,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("squint.evaluate.embed")
-    monkeypatch.setattr(module, "open_subject", lambda _: pytest.fail("began"))
+    monkeypatch.setattr(module, "open_subject", lambda *_: pytest.fail("began"))
     for name, message in (
         ("e.xlsx", r"one of \.npz, \.csv, \.parquet"),
         ("none/e.npz", "does not exist"),
@@ -134,6 +137,36 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(
     with pytest.raises(RunError, match=r"squint\[parquet\]"):
         squint.embed(run, out=tmp_path / "e.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "e.npz"
+    out.write_text("mine")
+    with pytest.raises(RunError, match=r"e\.npz is there already.*add --overwrite"):
+        squint.embed(run, out=out)
+    program = (
+        "import sys; from squint.cli import main; done = main(sys.argv[1:]); "
+        "sys.exit(9 if 'torch' in sys.modules else done)"
+    )
+    command = [sys.executable, "-c", program, "embed", str(run.path), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "is there already" in done.stderr, "before torch is loaded"
+    assert out.read_text() == "mine"
+    assert main(["embed", str(run.path), "--out", str(out), "--overwrite"]) == 0
+    with np.load(out, allow_pickle=False) as file:
+        assert len(file["features"]) == small.IMAGES
+
+
+def test_weights_of_anyone_are_embedded_too(run: Run, tmp_path: Path) -> None:
+    weights, out = tmp_path / "w.pth", tmp_path / "e.npz"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    flags = ["--encoder", "torchvision/resnet18", "--size", "32", "--data", run.source]
+    assert main(["embed", str(weights), "--out", str(out), *flags]) == 0
+    given = SubjectOptions(encoder="torchvision/resnet18", size=32)
+    found = squint.embed(weights, data=run.source, subject=given)
+    assert found.rate_nats is None and found.features.shape == (small.IMAGES, 512)
+    with np.load(out, allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["features"], found.features)
 
 
 def test_the_area_is_the_chance_that_a_strange_image_has_the_higher_rate() -> None:
