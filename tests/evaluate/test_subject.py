@@ -11,6 +11,7 @@ import timm
 import torch
 
 import squint
+from squint import runs
 from squint.configs import EncoderConfig
 from squint.data import open_source
 from squint.errors import CheckpointError, RunError
@@ -83,7 +84,7 @@ def test_input_is_what_the_library_feeds_the_model() -> None:
 @pytest.mark.parametrize("name", ["simclr", "c-moco-v2"])
 def test_all_that_is_read_of_a_run_is_of_one_step(tmp_path: Path, name: str) -> None:
     source = small.source(tmp_path)
-    runs = [
+    both = [
         squint.pretrain(
             source,
             recipe=small.recipe(name, train__epochs=epochs),
@@ -92,22 +93,35 @@ def test_all_that_is_read_of_a_run_is_of_one_step(tmp_path: Path, name: str) -> 
         )
         for epochs in (0.5, 1.0)
     ]
-    early, late = (open_subject(run) for run in runs)
-    with runs[1].encoder.open("rb") as file:  # what earlier versions noted
+    early, late = (open_subject(run) for run in both)
+    with both[1].encoder.open("rb") as file:  # what earlier versions noted
         assert late.weights == hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    assert late.weights != early.weights and late.encoder.views == load(runs[1]).views
-    bits = safetensors.torch.load_file(runs[1].encoder)
+    assert late.weights != early.weights and late.encoder.views == load(both[1]).views
+    bits = safetensors.torch.load_file(both[1].encoder)
     for key, value in late.encoder.encoder.state_dict().items():
         assert torch.equal(value, bits[key])
 
-    shutil.copy(runs[1].checkpoint, runs[0].checkpoint)  # killed before encoder.safetensors
-    between = open_subject(runs[0])
+    shutil.copy(both[1].checkpoint, both[0].checkpoint)  # killed before encoder.safetensors
+    between = open_subject(both[0])
     assert between.weights == late.weights and between.described()["step"] == 6
-    runs[0].checkpoint.unlink()  # or written anew
+    both[0].checkpoint.unlink()  # or written anew
     bench = Bench(between, open_source(source), torch.device("cpu"), Options())
     method = compression.method_of(bench, "compression")
     for key, value in method.encoder.state_dict().items():
         assert torch.equal(value, bits[key])
+
+
+def test_a_checkpoint_given_for_its_run_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.create(tmp_path / "run", small.recipe(), source="demo", derived={})
+    run.checkpoint.write_bytes(b"")
+    for given in (SubjectOptions(), SMALL):
+        with pytest.raises(RunError, match=rf"of the run {run.path}, .* Give the run, {run.path}:"):
+            open_subject(run.checkpoint, given)
+    monkeypatch.chdir(run.checkpoint.parent)
+    with pytest.raises(RunError, match=rf"last.pt is a checkpoint of the run {run.path}, "):
+        open_subject("last.pt")
 
 
 def test_a_checkpoint_of_another_recipe_is_named(tmp_path: Path) -> None:

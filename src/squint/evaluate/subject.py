@@ -119,6 +119,7 @@ def _of_run(run: Run, given: SubjectOptions) -> Subject:
 def _of_file(path: Path, given: SubjectOptions) -> Subject:
     if not path.exists():
         raise RunError(f"There is no {path}. Give a weights file, or the folder of a run.")
+    _refuse_checkpoint(path)
     if not given.encoder and not path.with_suffix(".json").exists():
         raise RunError(
             f"{path} does not say which architecture it is of, and no {path.stem}.json lies beside "
@@ -139,6 +140,16 @@ def _of_file(path: Path, given: SubjectOptions) -> Subject:
         weights=_digest(path) + _input(encoder),
         out=_out(given, path.parent),
     )
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    folder = path.absolute().parent
+    run = Run(folder.parent)
+    if folder == run.checkpoint.parent and (run.path / "recipe.json").exists():
+        raise RunError(
+            f"{path} is a checkpoint of the run {run.path}, which holds more than an encoder. Give "
+            f"the run, {run.path}: it is measured as its last checkpoint is."
+        )
 
 
 def _of_name(target: str, name: str, given: SubjectOptions) -> Subject:
