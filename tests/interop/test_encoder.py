@@ -14,7 +14,7 @@ from PIL import Image
 import squint
 from squint import presets
 from squint.configs import EncoderConfig
-from squint.errors import CheckpointError
+from squint.errors import CheckpointError, DataError
 from squint.interop import encoder as encoder_file
 from train import small
 
@@ -79,26 +79,32 @@ def test_missing_damaged_and_foreign_weights_are_explained(tmp_path: Path) -> No
         ("vit_tiny_patch16_224", {"timm"}),
         ("timm/resnet10t", {"timm"}),
         ("alexnet", {"torchvision"}),
+        ("torchvision/vit_b_32", {"torchvision"}),
         ("mocov3_vit_small", {"timm"}),
     ],
 )
-def test_the_lines_that_load_it_run_as_they_stand(
+def test_the_lines_that_load_it_give_its_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, libraries: set[str]
 ) -> None:
     recipe = presets.recipe("simclr@folder")
     recipe = recipe.replace(
         encoder=EncoderConfig(name=name), views=dataclasses.replace(recipe.views, size=224)
     )
-    encoder_file.save(tmp_path, encoder_file.build(recipe.encoder), recipe)
+    torch.manual_seed(0)
+    ours = encoder_file.build(recipe.encoder).eval()
+    encoder_file.save(tmp_path, ours, recipe)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        features = ours(images)
     lines = json.loads((tmp_path / "encoder.json").read_text())["load"]
     assert set(lines) == {"squint"} | libraries
     monkeypatch.chdir(tmp_path)
     for library, text in lines.items():
         found: dict[str, torch.nn.Module] = {}
         exec(text, found)
-        loaded = found["encoder" if library == "squint" else "model"].state_dict()
-        for key, value in safetensors.torch.load_file("encoder.safetensors").items():
-            assert torch.equal(loaded[key if library != "squint" else _ours(key, loaded)], value)
+        model = found["encoder" if library == "squint" else "model"]
+        with torch.no_grad():
+            torch.testing.assert_close(model(images), features, rtol=1e-4, atol=1e-5)
 
     file = tmp_path / "encoder.safetensors"
     tensors = safetensors.torch.load_file(file)
@@ -117,8 +123,20 @@ def test_timm_is_not_named_where_its_positions_would_be_others(tmp_path: Path) -
     assert set(json.loads((tmp_path / "encoder.json").read_text())["load"]) == {"squint"}
 
 
-def _ours(key: str, loaded: dict[str, torch.Tensor]) -> str:
-    return next(name for name in loaded if name.endswith(key))
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(8, 3, 32, 32, dtype=torch.uint8), r"torch.uint8 of shape \(8, 3, 32, 32\)"),
+        (torch.zeros(3, 32, 32), r"torch.float32 of shape \(3, 32, 32\); .* with \[None\]"),
+        (torch.zeros(8, 32, 32, 3), r"reads floating-point images \(n, 3, h, w\), scaled to 0..1"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(images: torch.Tensor, said: str) -> None:
+    recipe = small.recipe()
+    built = encoder_file.build(recipe.encoder)
+    encoder = encoder_file.PretrainedEncoder(built, recipe.encoder, recipe.views).eval()
+    with pytest.raises(DataError, match=said):
+        encoder(images)
 
 
 def test_another_card_beside_the_weights_is_explained(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from squint import codec, earlier, runs
 from squint.configs import EncoderConfig
 from squint.data import decode
-from squint.errors import CheckpointError, RecipeError
+from squint.errors import CheckpointError, DataError, RecipeError
 from squint.nn import encoders
 from squint.recipe import Recipe
 from squint.runs import Run
-from squint.shapes import Features, Image
+from squint.shapes import Features
 from squint.views.recipes import ViewsConfig
 from squint.views.two_views import EvaluationView
 
@@ -39,6 +39,9 @@ class PretrainedEncoder(nn.Module):
 
     `transform` turns one picture into an input; the module turns a batch of them into
     features. `dim` is the feature width f.
+
+        batch = torch.stack([encoder.transform(picture) for picture in pictures])
+        features = encoder(batch)  # (n, f)
     """
 
     def __init__(self, encoder: encoders.Encoder, config: EncoderConfig, views: ViewsConfig):
@@ -48,9 +51,34 @@ class PretrainedEncoder(nn.Module):
         self.views = views
         self.dim = encoder.dim
 
-    def forward(self, images: Image) -> Features:
-        """Features of images in the recipe's normalisation, (n, c, h, w) -> (n, f)."""
+    def forward(self, images: Tensor) -> Features:
+        """Features of images in the recipe's normalisation, (n, c, h, w) -> (n, f).
+
+        Args:
+            images: floating-point; what `transform` gives, stacked, or batches of one's own,
+                scaled to 0..1, less `views.mean` over `views.std`.
+
+        Raises:
+            DataError: another dtype or shape.
+        """
+        self._check(images)
         return self.encoder(images)
+
+    def _check(self, images: Tensor) -> None:
+        """Refuse what can't be a batch of normalised images, by dtype and shape alone."""
+        channels = self.config.in_channels
+        if images.is_floating_point() and images.ndim == 4 and images.shape[1] == channels:
+            return
+        mean, std = (
+            ", ".join(f"{number:g}" for number in numbers)
+            for numbers in (self.views.mean, self.views.std)
+        )
+        raise DataError(
+            f"The encoder was given {images.dtype} of shape {tuple(images.shape)}; it reads "
+            f"floating-point images (n, {channels}, h, w), scaled to 0..1, less the mean ({mean}), "
+            f"over the deviation ({std}). Stack what encoder.transform gives of each PIL image, a "
+            "single one with [None], or scale and normalise the batch."
+        )
 
     def transform(self, image: PILImage.Image) -> Tensor:
         """One picture as the encoder's input (c, h, w): oriented, cropped, resized, normalised.
@@ -83,7 +111,8 @@ def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
 def load(path: str | Path | Run) -> PretrainedEncoder:
     """The encoder of a run folder, or of an encoder.safetensors with its JSON beside it.
 
-    Returned in evaluation mode, on the CPU.
+    Returned in evaluation mode, on the CPU. It reads batches (n, c, h, w) of what its `transform`
+    gives of a PIL image; see `PretrainedEncoder`.
 
     Raises:
         CheckpointError: a file is missing or damaged, or weights and architecture do not fit.
@@ -139,7 +168,10 @@ def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
 
 
 def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
-    """Python that loads the file where it lies, by library; wrong keys are an error in each."""
+    """Python that makes the file where it lies a model that gives features, by library.
+
+    Wrong keys are an error in each.
+    """
     lines = {"squint": "import squint\nencoder = squint.load_encoder('encoder.safetensors')"}
     library = encoders.library_of(config.name)
     name = config.name.rpartition("/")[2]
@@ -150,7 +182,8 @@ def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
         return (
             "import safetensors.torch, timm\n"
             f"model = timm.create_model({model}, num_classes=0{channels})\n"
-            f"model.load_state_dict({state})"
+            f"model.load_state_dict({state})\n"
+            "model.eval()"
         )
 
     if library == "squint" and name.startswith("mocov3_vit"):
@@ -164,9 +197,12 @@ def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
         lines["timm"] = timm(f"'{name}'")
     if plain and config.in_channels == 3 and library in ("squint", "torchvision"):
         lines["torchvision"] = (
-            "import safetensors.torch, torchvision\n"
+            "import safetensors.torch, torch, torchvision\n"
             f"model = torchvision.models.get_model('{name}', weights=None)\n"
             f"keys = model.load_state_dict({state}, strict=False)\n"
-            "assert not keys.unexpected_keys and len(keys.missing_keys) == 2  # its classifier's"
+            "missing = {key.rpartition('.')[0] for key in keys.missing_keys}\n"
+            "assert not keys.unexpected_keys and len(missing) == 1  # its classifier\n"
+            "model.set_submodule(*missing, torch.nn.Identity())\n"
+            "model.eval()"
         )
     return lines
