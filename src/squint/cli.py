@@ -24,7 +24,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint resume RUN                                     continue exactly where it stopped
   squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, probes, few labels, compression, …
-  squint embed RUN --data SRC --out F.npz|.csv|.parquet  features, labels, residual information
+  squint embed RUN --data SRC --out F.npz|.csv|.parquet features, labels, residual information
   squint pack --data SRC --out DIR                      small copy of large images, loads faster
   squint recipes [NAME]                                 list the recipes, or show one in full
 

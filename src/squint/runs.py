@@ -155,7 +155,9 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         path = self.path / "recipe.json"
         if self.path.is_file():
-            raise RunError(f"{self.path} is a file. Give the folder of the run: {self.path.parent}")
+            around = [folder for folder in self.path.parents if (folder / "recipe.json").exists()]
+            which = f": {around[0]}" if around else ", which `squint pretrain … --out` wrote."
+            raise RunError(f"{self.path} is a file. Give the folder of the run{which}")
         if not self.path.exists():
             raise RunError(
                 f"There is no {self.path}. Give the folder that `squint pretrain` wrote."

@@ -60,6 +60,7 @@ def sweep(
     base = presets.recipe(recipe) if isinstance(recipe, str) else recipe
     folder = Path(out)
     points = plan(base, over=over, values=values, seeds=seeds, out=folder)
+    protocols = (protocols,) if isinstance(protocols, str) else protocols
     check_protocols(protocols)
     images = (
         data if isinstance(data, Images) else open_source(data, channels=base.encoder.in_channels)
