@@ -58,7 +58,7 @@ def compare(name: str, options: argparse.Namespace) -> Section:
         recipe = recipe.override({"train.batch_size": options.batch_size})
     with contextlib.ExitStack() as stack:
         runtime = stack.enter_context(start(recipe.train))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         readable = prepare(open_source(options.data, channels=recipe.encoder.in_channels), recipe)
         batches = Feed(readable, recipe, runtime).batches(0)
         ready = next(batches)
