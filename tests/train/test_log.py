@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from squint.data import open_source
+from squint.errors import RunError
 from squint.runs import Run
 from squint.train.feed import Feed, prepare
 from squint.train.log import Log, Silent
@@ -71,3 +73,23 @@ def test_advice_is_for_files_alone(tmp_path: Path) -> None:
         ]
     assert advice[0] is not None and advice[1] is None
     assert "--workers" in advice[0]()
+
+
+def test_tensorboard_reads_every_step_once(tmp_path: Path) -> None:
+    for first_step, value in ((0, 1.0), (2, 5.0)):  # the second session resumes after step 2
+        with Log(Run(tmp_path), Silent(), first_step=first_step) as log:
+            for step in range(first_step + 1, 5):
+                log.write({"step": step, "epoch": 0.1 * step, "loss": value})
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Tags()["scalars"] == ["loss"]
+    found = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert found == [(1, 1.0), (2, 1.0), (3, 5.0), (4, 5.0)]
+
+
+def test_a_folder_that_was_moved_away_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Log(Run(folder), Silent(), first_step=0) as log:
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(RunError, match=r"run is gone: .*moved or deleted.*squint resume"):
+            log.write({"step": 1, "epoch": 0.1, "loss": 1.0})

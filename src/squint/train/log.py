@@ -168,9 +168,8 @@ class Log:
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-            for name, value in record.items():
-                if name not in ("step", "epoch"):
-                    self._board.add_scalar(name, value, record["step"])
+            numbers = {k: v for k, v in record.items() if k not in ("step", "epoch")}
+            self._board.write(record["step"], numbers)
         except OSError as error:
             if not self._run.path.exists():
                 raise RunError(
@@ -214,10 +213,10 @@ class Log:
 
     @cached_property
     def _board(self) -> Any:
-        """TensorBoard's writer; its package is loaded with the first record, not before a step."""
-        from torch.utils.tensorboard.writer import SummaryWriter
+        """TensorBoard's file; its package is loaded with the first record, not before a step."""
+        from squint.train.board import Board
 
-        return SummaryWriter(str(self._run.path), purge_step=self._first_step + 1)
+        return Board(self._run.path, first_step=self._first_step + 1)
 
 
 def _summary(record: Mapping[str, Any]) -> str:
