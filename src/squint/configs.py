@@ -337,7 +337,7 @@ class TrainConfig:
     knn_every_epochs: int = 10
     """Epochs between online kNN evaluations, if there are labels; 0 never."""
     log_every_steps: int = 10
-    """Steps between lines of metrics.jsonl; each is the mean since the last."""
+    """Steps between lines of metrics.jsonl, each the mean since the last; the screen has fewer."""
     save_every_minutes: float = 5.0
     """Minutes between checkpoints; 0: at epoch ends only. One is also written at the end of every
     epoch, or of as many as make writing them cost at most a fiftieth of the time."""
