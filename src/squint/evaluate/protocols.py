@@ -96,8 +96,8 @@ def evaluate(
     others under `others`.
 
     Args:
-        target: a run folder; a weights file with timm's or torchvision's key names (.safetensors,
-            .pt, .pth); timm:NAME or torchvision:NAME.
+        target: a run folder, a weights file with timm's or torchvision's key names, timm:NAME or
+            torchvision:NAME.
         data: a labelled source; by default the images the run was trained on. Its train split is
             the bank or the training set, its test or val split is tested.
         protocols: names out of `PROTOCOLS`, or one.

@@ -82,8 +82,8 @@ class MoCo(Method):
 
     def update(self, step: Step, progress: float) -> None:
         """f_k <- m f_k + (1 - m) f_q; then this batch's keys replace the oldest."""
-        # The released code moves the target at the start of the next step, before the keys are
-        # made: the same sequence of targets, as its very first update mixes two equal networks.
+        # differs from the released code, which moves the target at the start of the next step: the
+        # same targets make the same keys, as its very first update mixes two equal networks
         self.target.update(self.encoder, self.projector, progress=progress)
         for keys in step.keys:
             self.queue.push(keys)

@@ -83,7 +83,7 @@ def fit(
         with clock.saving():
             events.save(done)
 
-    batches = _or_else(batches, lambda: done > first_step and save())
+    batches = _saved_if_unreadable(batches, lambda: done > first_step and save())
     for step, batch in zip(range(first_step, plan.total_steps), batches, strict=False):
         lr = learning_rate(recipe, plan, step)
         for group in optimizer.param_groups:
@@ -129,7 +129,7 @@ def fit(
     return done
 
 
-def _or_else(batches: Iterable[Batch], save: Callable[[], object]) -> Iterator[Batch]:
+def _saved_if_unreadable(batches: Iterable[Batch], save: Callable[[], object]) -> Iterator[Batch]:
     """The batches; if too many images can't be read, what was done before is saved first."""
     try:
         yield from batches

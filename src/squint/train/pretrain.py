@@ -293,8 +293,9 @@ def _unreadable_explained(run: Run, recipe: Recipe, feed: Feed, *, main: bool) -
         limit = recipe.data.max_unreadable_percent
         higher = min(100.0, max(2.0, 3 * limit))
         raise error.with_rule(
-            f"At most {limit:g} % may be. What was trained is saved. Leave the images as they are, "
-            "as without them it would be another run, and go on with a higher limit: "
+            f"At most {limit:g} % may be. What was trained is saved. If their disk is gone, mend "
+            f"that and go on with: squint resume {run.path}. If they are damaged, leave them where "
+            "they are, as without them it would be another run, and go on with a higher limit: "
             f"squint resume {run.path} --max-unreadable-percent {higher:g}."
         ) from None
 

@@ -1,7 +1,7 @@
 """Two views of every image, and the one view evaluation sees.
 
-Packed images of one size take one call, on the device they lie on. Files of varied sizes take
-two: a loader worker crops, the device does the rest.
+Packed images of one size take one call, where they lie; files of varied sizes take two: a loader
+worker crops, the device does the rest.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,7 @@ from squint.views.paths import PathName, pick
 from squint.views.recipes import Interpolation, View, ViewsConfig
 
 LEAST_SHRINK = 2
-"""Crops decoded at a reduced scale stay at least this many times larger than their view; see
-docs/views.md."""
+"""Least ratio of a crop's sides, decoded at a reduced scale, to its view's: docs/views.md."""
 
 
 class TwoViews:
