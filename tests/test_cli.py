@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 import squint
-from squint import cli, presets
-from squint.cli import main
+from squint import presets
+from squint.cli import flags, main
 from squint.runs import Run
 from train import small
 
@@ -118,11 +119,11 @@ def test_the_flags_of_the_help_are_the_known_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     def kept(kind: type, *rest: Any, **more: Any) -> Any:
-        known.update(cli._flags_of(kind))
+        known.update(flags._flags_of(kind))
         return parse(kind, *rest, **more)
 
-    known, parse = set[str](), cli._parse
-    monkeypatch.setattr(cli, "_parse", kept)
+    known, parse = set[str](), tyro.cli
+    monkeypatch.setattr(tyro, "cli", kept)
     assert main([*verb.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     lines = re.findall(r"^(?:│ |  )(--[a-z].*?)(?:   *\S.*)?$", shown, re.M)
@@ -302,7 +303,7 @@ def test_ctrl_c_is_answered_with_a_word(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("squint.cli._recipes", stopped)
+    monkeypatch.setattr("squint.cli.listing.recipes", stopped)
     assert main(["recipes"]) == 130
     assert capsys.readouterr().err == "\nsquint recipes: stopped\n"
 
