@@ -110,8 +110,8 @@ def test_an_unknown_flag_comes_before_a_missing_one(
     assert said.startswith("squint pretrain: there is no flag")
 
 
-VERBS = ("demo", "resume", "evaluate", "embed", "pack", "recipes")
-TRAINED = ("pretrain simclr@tiny", "pretrain c-byol@tiny", "sweep c-moco-v2@tiny")
+VERBS = ("demo", "resume", "evaluate", "embed", "neighbors", "pack", "recipes")
+TRAINED = ("views simclr@tiny", "pretrain simclr@tiny", "pretrain c-byol@tiny", "sweep c-moco-v2@tiny")
 
 
 @pytest.mark.parametrize("verb", VERBS + TRAINED)

@@ -44,7 +44,8 @@ BELOW = {
     },
 }
 BELOW["evaluate"] = set(BELOW) - {"presets"}
-BELOW["train"] = set(BELOW)
+BELOW["pictures"] = {"errors", "runs", "data", "views", "recipe", "evaluate"}
+BELOW["train"] = set(BELOW) - {"pictures"}
 BELOW["demo"] = set(BELOW)
 BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}
 BELOW["sweep"] = set(BELOW)
@@ -101,6 +102,10 @@ def test_only_the_command_line_knows_tyro() -> None:
                 "sweep c-simclr@tiny --over compression.beta 1 --data no --out x",
                 "sweep c-simclr@tiny --over compression.beta 1 --data demo --out /dev/null/x",
                 "embed no --out x.npz",
+                "neighbors no --out x.png",
+                "neighbors no --k 0 --out x.png",
+                "views simclr@tiny --data demo --out x.bmp",
+                "views simclr@tiny --data demo --out x.png --only no",
                 "evaluate no",
             )
         ),

@@ -10,18 +10,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from squint.cli import images, listing, measuring, training
+from squint.cli import images, listing, measuring, pictures, training
 from squint.errors import RunError, SquintError
 
 USAGE = """\
 squint: learn image representations without labels, compress them, measure what is left
 
   squint demo                                           SimCLR and C-SimCLR on built-in images
+  squint views RECIPE --data SRC --out F.png            picture of what the model will be shown
   squint pretrain RECIPE --data SRC --out RUN [FLAGS]   train; Ctrl-C saves and says how to go on
   squint resume RUN                                     continue exactly where it stopped
   squint sweep RECIPE --over FIELD VALUES --data SRC --out DIR   train at each value, compare
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, probes, few labels, compression, …
   squint embed RUN --data SRC --out F.npz|.csv|.parquet features, labels, residual information
+  squint neighbors RUN --data SRC --out F.png           picture of nearest neighbours
   squint pack --data SRC --out DIR                      small copy of large images, loads faster
   squint recipes [NAME]                                 list the recipes, or show one in full
 
@@ -53,11 +55,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run one verb; returns the exit status: 0, 2 for the user's mistakes, 130 for Ctrl-C."""
     verbs: dict[str, Callable[[list[str]], None]] = {
         "demo": training.demo,
+        "views": pictures.views,
         "pretrain": training.pretrain,
         "resume": training.resume,
         "sweep": training.sweep,
         "evaluate": measuring.evaluate,
         "embed": measuring.embed,
+        "neighbors": pictures.neighbors,
         "pack": images.pack,
         "recipes": listing.recipes,
     }
