@@ -49,6 +49,8 @@ BELOW["train"] = set(BELOW) - {"pictures"}
 BELOW["demo"] = set(BELOW)
 BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}
 BELOW["sweep"] = set(BELOW)
+# names and colours of results, which load nothing heavy
+BELOW["report"] = {"errors", "codec", "runs", "evaluate"}
 BELOW["cli"] = set(BELOW)
 BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it
 
@@ -102,6 +104,7 @@ def test_only_the_command_line_knows_tyro() -> None:
                 "sweep c-simclr@tiny --over compression.beta 1 --data no --out x",
                 "sweep c-simclr@tiny --over compression.beta 1 --data demo --out /dev/null/x",
                 "embed no --out x.npz",
+                "report no",
                 "neighbors no --out x.png",
                 "neighbors no --k 0 --out x.png",
                 "views simclr@tiny --data demo --out x.bmp",

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from squint.cli import images, listing, measuring, pictures, training
+from squint.cli import images, listing, measuring, pictures, reporting, training
 from squint.errors import RunError, SquintError
 
 USAGE = """\
@@ -24,6 +24,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint evaluate RUN [--data SRC] [--protocols ...]    kNN, probes, few labels, compression, …
   squint embed RUN --data SRC --out F.npz|.csv|.parquet features, labels, residual information
   squint neighbors RUN --data SRC --out F.png           picture of nearest neighbours
+  squint report RUN… [--out F.html]                    one HTML page, several runs side by side
   squint pack --data SRC --out DIR                      small copy of large images, loads faster
   squint recipes [NAME]                                 list the recipes, or show one in full
 
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         "evaluate": measuring.evaluate,
         "embed": measuring.embed,
         "neighbors": pictures.neighbors,
+        "report": reporting.report,
         "pack": images.pack,
         "recipes": listing.recipes,
     }
