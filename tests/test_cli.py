@@ -111,7 +111,12 @@ def test_an_unknown_flag_comes_before_a_missing_one(
 
 
 VERBS = ("demo", "resume", "evaluate", "embed", "neighbors", "report", "pack", "recipes")
-TRAINED = ("views simclr@tiny", "pretrain simclr@tiny", "pretrain c-byol@tiny", "sweep c-moco-v2@tiny")
+TRAINED = (
+    "views simclr@tiny",
+    "pretrain simclr@tiny",
+    "pretrain c-byol@tiny",
+    "sweep c-moco-v2@tiny",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS + TRAINED)
