@@ -51,6 +51,7 @@ BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}
 BELOW["sweep"] = set(BELOW)
 # names and colours of results, which load nothing heavy
 BELOW["report"] = {"errors", "codec", "runs", "evaluate"}
+BELOW["doctor"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it
 
@@ -104,6 +105,8 @@ def test_only_the_command_line_knows_tyro() -> None:
                 "sweep c-simclr@tiny --over compression.beta 1 --data no --out x",
                 "sweep c-simclr@tiny --over compression.beta 1 --data demo --out /dev/null/x",
                 "embed no --out x.npz",
+                "doctor --help",
+                "doctor --data no",
                 "report no",
                 "neighbors no --out x.png",
                 "neighbors no --k 0 --out x.png",

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from squint.cli import images, listing, measuring, pictures, reporting, training
+from squint.cli import checking, images, listing, measuring, pictures, reporting, training
 from squint.errors import RunError, SquintError
 
 USAGE = """\
@@ -26,6 +26,7 @@ squint: learn image representations without labels, compress them, measure what 
   squint neighbors RUN --data SRC --out F.png           picture of nearest neighbours
   squint report RUN… [--out F.html]                    one HTML page, several runs side by side
   squint pack --data SRC --out DIR                      small copy of large images, loads faster
+  squint doctor [--data SRC] [--trial]                  machine, images, duplicates, a recipe
   squint recipes [NAME]                                 list the recipes, or show one in full
 
 RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         "neighbors": pictures.neighbors,
         "report": reporting.report,
         "pack": images.pack,
+        "doctor": checking.doctor,
         "recipes": listing.recipes,
     }
     known = tuple(verbs)

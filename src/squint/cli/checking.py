@@ -1,0 +1,65 @@
+"""The verb that looks before training: doctor."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from squint.cli.flags import parse
+from squint.errors import RunError
+
+
+def doctor(arguments: list[str]) -> None:
+    """Environment, images, duplicates, a suggested recipe and its time."""
+    import tyro
+
+    @dataclass(frozen=True, kw_only=True)
+    class DoctorFlags:
+        """Look at this machine and at images, suggest a recipe, say how long it takes.
+
+        Exit status 2 if something found has to be mended before training can work, else 0.
+        """
+
+        data: str = ""
+        """Images, as for `squint pretrain`; without them, the machine alone."""
+        recipe: str = ""
+        """METHOD[@SETTING] to look at, in place of one that is suggested."""
+        trial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Train for some seconds, in memory, to tell how long training takes."""
+        sample: int | Literal["all"] = 500
+        """Images to decode and to compare; always the same ones."""
+        device: str = "auto"
+        """auto, cpu, cuda, cuda:1, mps."""
+        json: str = ""
+        """File to write all findings to, with every pair of duplicates."""
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+        """Replace the file that is at --json."""
+
+    flags = parse(DoctorFlags, arguments, verb="doctor")
+    if not flags.data and (flags.trial or flags.recipe):
+        flag = "--trial" if flags.trial else "--recipe"
+        raise RunError(f"{flag} is about images, and none are given. Name them with --data.")
+    if flags.sample != "all" and flags.sample < 1:
+        raise RunError(f"--sample {flags.sample} must be 1 or more, or all.")
+
+    from squint import presets
+    from squint.data import open_source
+    from squint.doctor import examine, text
+
+    if flags.json:
+        text.check_json(Path(flags.json), overwrite=flags.overwrite)
+    channels = presets.recipe(flags.recipe).encoder.in_channels if flags.recipe else 3
+    report = examine(
+        open_source(flags.data, channels=channels) if flags.data else "",
+        recipe=flags.recipe,
+        with_trial=flags.trial,
+        sample=flags.sample,
+        device=flags.device,
+        show=lambda section: print(text.of_section(section), flush=True),
+    )
+    print(text.verdict(report))
+    if flags.json:
+        text.write_json(Path(flags.json), report)
+    sys.stdout.flush()
+    if report.prevents_training:
+        raise SystemExit(2)
