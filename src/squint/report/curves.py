@@ -1,8 +1,8 @@
 """The curves of a page: everything that was logged while training, all runs over one another."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from squint.evaluate.table import text, title_of
 from squint.report.folder import Folder, number
@@ -61,13 +61,13 @@ _ASIDE = ("step", "epoch", "info_cap_nats")
 def curves(folders: Sequence[Folder]) -> Html:
     """The section."""
     across = "epoch" if all("epoch" in r for f in folders for r in f.records) else "step"
-    names = dict.fromkeys(k for f in folders for r in f.records for k, v in r.items() if _shown(v))
+    logged = _logged(folders, across)
     known = {name for group in GROUPS.values() for name in group}
-    rest = {n: Curve(title=title_of(n), log=True) for n in names if n not in {*known, *_ASIDE}}
+    rest = {n: Curve(title=title_of(n), log=True) for n in logged if n not in {*known, *_ASIDE}}
     still = {
         name: values
-        for name in names
-        if name not in _ASIDE and (values := _unmoved(folders, name, across)) is not None
+        for name, lines in logged.items()
+        if name not in _ASIDE and (values := _unmoved(name, lines)) is not None
     }
     parts: list[Html] = [
         tag("p", "Nothing was logged yet by ", f.title, ". ", _goes_on(f), class_="note")
@@ -75,15 +75,15 @@ def curves(folders: Sequence[Folder]) -> Html:
         if not f.records
     ]
     for title, group in (GROUPS | {"More": rest}).items():
-        moving = {n: c for n, c in group.items() if n in names and n not in still}
+        moving = {n: curve for n, curve in group.items() if n in logged and n not in still}
         if moving:
-            figures = (_figure(folders, name, curve, across) for name, curve in moving.items())
+            figures = (_figure(name, curve, logged, across) for name, curve in moving.items())
             parts += [tag("h3", title), tag("div", figures, class_="charts")]
     if still:
         columns = ["did not change", *(f.title for f in folders)]
         rows = {_title(name): values for name, values in still.items()}
         parts += [tag("h3", "Logged once, or the same throughout"), table(None, columns, rows)]
-    lead = tag("p", _legend(folders), class_="legend") if names else None
+    lead = tag("p", _legend(folders), class_="legend") if logged else None
     return section("curves", "Curves", lead, parts, _health(folders))
 
 
@@ -98,37 +98,39 @@ def _legend(folders: Sequence[Folder]) -> Iterator[Html]:
         yield tag("span", sign(slot), folder.title, class_="run")
 
 
-def _shown(value: object) -> bool:
-    return number(value) is not None
+def _logged(folders: Sequence[Folder], across: str) -> dict[str, list[Line]]:
+    """Every logged number by its name, a line for each run; one that lacks it has no points."""
+    found: dict[str, list[list[tuple[float, float]]]] = {}
+    for slot, folder in enumerate(folders):
+        for record in folder.records:
+            x = number(record.get(across))
+            if x is None or not math.isfinite(x):
+                continue
+            for name, value in record.items():
+                if (y := number(value)) is not None:
+                    found.setdefault(name, [[] for _ in folders])[slot].append((x, y))
+    return {
+        name: [Line(name=folders[n].title, slot=n, points=p) for n, p in enumerate(every)]
+        for name, every in found.items()
+    }
 
 
-def _points(folder: Folder, name: str, across: str) -> list[tuple[float, float]]:
-    found = ((number(r.get(across)), number(r.get(name))) for r in folder.records)
-    return [(x, y) for x, y in found if x is not None and y is not None and math.isfinite(x)]
-
-
-def _unmoved(folders: Sequence[Folder], name: str, across: str) -> list[str] | None:
+def _unmoved(name: str, lines: Sequence[Line]) -> list[str] | None:
     """The number of each run, if no run has two different ones."""
-    values = [sorted({y for _, y in _points(f, name, across)}) for f in folders]
-    if any(len(v) > 1 or any(not math.isfinite(y) for y in v) for v in values):
-        return None if any(math.isfinite(y) for v in values for y in v) else ["NaN"] * len(values)
-    return [_text(name, v[0]) if v else "–" for v in values]
+    if not any(line.finite for line in lines):
+        return ["not finite" if line.points else "–" for line in lines]
+    if any(len({y for _, y in line.points}) > 1 for line in lines):
+        return None
+    return [_text(name, line.points[0][1]) if line.points else "–" for line in lines]
 
 
-def _figure(folders: Sequence[Folder], name: str, curve: Curve, across: str) -> Html:
-    lines = [
-        Line(name=f.title, slot=slot, points=points)
-        for slot, f in enumerate(folders)
-        if (points := _points(f, name, across))
-    ]
-    caps = {}
-    if curve.cap:
-        every = (_points(f, "info_cap_nats", across) for f in folders)
-        caps = {tuple(y for _, y in points[:1]): points for points in every if points}
-    limits = [Line(name="cap", slot=0, points=p, dashed=True) for p in caps.values()]
+def _figure(name: str, curve: Curve, logged: Mapping[str, Sequence[Line]], across: str) -> Html:
+    lines = [line for line in logged[name] if line.points]
+    caps = [line for line in logged.get("info_cap_nats", ()) if curve.cap and line.finite]
+    limits = {line.finite[0][1]: replace(line, name="cap", dashed=True) for line in caps}
     said = "; ".join(_in_words(line, name, across) for line in lines)
     drawn = chart(
-        [*limits, *lines],
+        [*limits.values(), *lines],
         label=f"{curve.title}. {said}",
         across=across,
         percent=_is_share(name),
@@ -193,7 +195,7 @@ def _is_share(name: str) -> bool:
 def _text(name: str, value: float) -> str:
     """A number with the digits that matter to a reader of a curve."""
     if not math.isfinite(value):
-        return str(value)
+        return "not finite"
     if _is_share(name):
         return text("top1", value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

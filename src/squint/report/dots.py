@@ -9,7 +9,7 @@ from squint.report.folder import Folder, mapping, number
 from squint.report.markup import Html, details, table, tag
 from squint.report.svg import marker, sign
 
-_ROW, _LEFT, _WIDTH, _TOP = 19, 130, 420, 20
+_ROW, _LEFT, _WIDTH, _TOP = 19.0, 130.0, 420.0, 20.0
 _RANDOM = " (random)"
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -54,7 +54,7 @@ def _order(runs: Mapping[int, Rows], kinds: Sequence[str]) -> list[str]:
         found = [
             _finite(rows.get(key, {}).get(kind)) for rows in runs.values() for kind in kinds[:1]
         ]
-        return sum(value for value in found if value is not None)
+        return sum((value for value in found if value is not None), start=0.0)
 
     return names[:1] + sorted(names[1:], key=height, reverse=True)
 
@@ -73,7 +73,7 @@ def _panel(
         "svg",
         _axis(bottom),
         (_row(runs, kind, key, _TOP + _ROW * (n + 0.5)) for n, key in enumerate(order)),
-        viewBox=f"0 0 {_WIDTH} {bottom + 4}",
+        viewBox=f"0 0 {_WIDTH:g} {bottom + 4:g}",
         role="img",
         aria_label=f"Readable by {by}. {said}; all numbers are in the table below.",
     )
@@ -81,14 +81,14 @@ def _panel(
 
 
 def _axis(bottom: float) -> Iterator[Html]:
-    for tick in (0, 0.25, 0.5, 0.75, 1):
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _x(tick)
-        yield tag("path", d=f"M{x:g} {_TOP}V{bottom}", class_="grid" if tick else "axis")
+        yield tag("path", d=f"M{x:g} {_TOP:g}V{bottom:g}", class_="grid" if tick else "axis")
         yield tag("text", f"{tick:g}", x=f"{x:g}", y=12, text_anchor="middle", class_="quiet")
 
 
 def _row(runs: Mapping[int, Rows], kind: str, key: str, y: float) -> Iterator[Html]:
-    yield tag("text", _words(key), x=_LEFT - 14, y=y, dy=".35em", text_anchor="end")
+    yield tag("text", _words(key), x=f"{_LEFT - 14:g}", y=y, dy=".35em", text_anchor="end")
     every = (_finite(rows.get(key, {}).get(kind + _RANDOM)) for rows in runs.values())
     random = next((value for value in every if value is not None), None)
     if random is not None:

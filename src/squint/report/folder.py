@@ -11,6 +11,9 @@ from typing import Any
 
 from squint.runs import Run
 
+_HUGE = 1e300
+"""From here on a number counts as none: differences of such numbers can't be drawn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
@@ -56,12 +59,13 @@ class Folder:
 
     def latest(self, name: str) -> float | None:
         """The last number that was logged under a name."""
-        return next((x for r in reversed(self.records) if (x := number(r.get(name)))), None)
+        found = (number(record.get(name)) for record in reversed(self.records))
+        return next((value for value in found if value is not None), None)
 
     @property
     def steps(self) -> int:
         """Optimizer steps that are on record."""
-        return int(self.latest("step") or 0)
+        return int(max((float(r["step"]) for r in self.records), default=0.0))
 
     def command(self, verb: str, rest: str = "") -> str:
         """A command about this run, as a shell takes it."""
@@ -119,7 +123,8 @@ def _records(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
         except ValueError:
             bad += place < len(lines)
             continue
-        if isinstance(record, dict) and number(record.get("step")) is not None:
+        step = number(mapping(record).get("step"))
+        if step is not None and math.isfinite(step):
             yield record
         else:
             bad += 1
@@ -166,6 +171,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """The value if it is a number, finite or not, else None."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain else None
+    """The value if it is a number, NaN if that is not finite, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < _HUGE else math.nan

@@ -16,6 +16,7 @@ class Notes:
 
     def __init__(self, folders: Sequence[Folder]) -> None:
         self._numbers: dict[str, int] = {}
+        self._placed: set[int] = set()
         self._folders = folders
         ends = Counter(
             said[said.index(_END) :]
@@ -53,12 +54,14 @@ class Notes:
             for said, runs in among.items():
                 of = f" ({', '.join(runs)})" if len(among) > 1 else ""
                 whose.setdefault(said, []).append(title_of(name).strip() + of)
-        items = (
-            tag("li", self._said(said, of), id=f"protocol-{count}", value=count)
-            for said, of in whose.items()
-            if (count := self._number(said))
-        )
+        items = (self._item(self._number(said), said, of) for said, of in whose.items())
         return tag("ol", items, class_="protocols")
+
+    def _item(self, count: int, said: str, of: Sequence[str]) -> Html:
+        """A note; links lead to where it stands first."""
+        place = None if count in self._placed else f"protocol-{count}"
+        self._placed.add(count)
+        return tag("li", self._said(said, of), id=place, value=count)
 
     def _said(self, said: str, of: Sequence[str]) -> Html:
         short = said.removesuffix(self._end) if self._end else said

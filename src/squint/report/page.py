@@ -1,6 +1,7 @@
 """`squint.report.report`: runs as one HTML page that needs nothing else."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,7 +98,9 @@ def _lead(folders: Sequence[Folder]) -> str:
     sources = dict.fromkeys(f.source for f in folders)
     where = next(iter(sources)) if len(sources) == 1 else f"{len(sources)} sources of images"
     done = sum(f.finished for f in folders)
-    state = "finished" if done == count else f"{done} of {count} finished"
+    state = (
+        "finished" if done == count else f"{done} of {count} finished" if done else "not finished"
+    )
     what = "One run" if count == 1 else f"{count} runs side by side"
     return f"{what}, trained without labels on {where}; {state}."
 
@@ -109,9 +112,9 @@ def _read(path: Path, title: str) -> Folder:
         around = sorted(p.parent for p in path.glob("*/recipe.json")) if path.is_dir() else []
         if not around or (path / "recipe.json").exists():
             raise
-        named = " ".join(map(str, around[:3])) + (" …" if len(around) > 3 else "")
+        named = " ".join(shlex.quote(str(p)) for p in around[:3]) + (" …" if around[3:] else "")
         raise RunError(
-            f"{path} is not a run, it holds runs. Give them: squint report {named}"
+            f"{path} is not a run, it holds runs. Give them: squint report {named} --out F.html"
         ) from None
 
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from squint.report.markup import Html, tag
 
-WIDTH, HEIGHT = 400, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 34
+WIDTH, HEIGHT = 400.0, 200.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 12.0, 10.0, 34.0
 _COLUMNS = 140
 """Of a thinned line, each with its lowest and highest point."""
 _LOG_FROM = 100.0
@@ -28,7 +29,7 @@ class Line:
     dashed: bool = False
     """A limit, not a measurement."""
 
-    @property
+    @cached_property
     def finite(self) -> list[tuple[float, float]]:
         """The points that can be drawn."""
         return [(x, y) for x, y in self.points if math.isfinite(y)]
@@ -82,7 +83,7 @@ def chart(
         _grid(y, percent=percent),
         _ticks_below(x, across),
         (_drawn(line, x, y) for line in lines),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}",
         role="img",
         aria_label=label,
     )
@@ -102,7 +103,7 @@ def _grid(y: Scale, *, percent: bool) -> Iterator[Html]:
     ticks = log_ticks(y.low, y.high) if y.log else round_ticks(y.low, y.high)
     for tick, text in zip(ticks, tick_texts(ticks, percent=percent), strict=True):
         height = _px(y(tick))
-        yield tag("path", d=f"M{_LEFT} {height}H{WIDTH - _RIGHT}", class_="grid")
+        yield tag("path", d=f"M{_LEFT:g} {height}H{WIDTH - _RIGHT:g}", class_="grid")
         yield tag("text", text, x=_LEFT - 7, y=height, dy=".35em", text_anchor="end")
     if y.log:
         yield tag("text", "log", x=_LEFT - 7, y=HEIGHT - 5, text_anchor="end", class_="quiet")
@@ -110,11 +111,11 @@ def _grid(y: Scale, *, percent: bool) -> Iterator[Html]:
 
 def _ticks_below(x: Scale, across: str) -> Iterator[Html]:
     bottom = HEIGHT - _BOTTOM
-    yield tag("path", d=f"M{_LEFT} {bottom}H{WIDTH - _RIGHT}", class_="axis")
+    yield tag("path", d=f"M{_LEFT:g} {bottom:g}H{WIDTH - _RIGHT:g}", class_="axis")
     ticks = round_ticks(x.low, x.high, most=5)
     for tick, text in zip(ticks, tick_texts(ticks), strict=True):
         at = _px(x(tick))
-        yield tag("path", d=f"M{at} {bottom}v4", class_="axis")
+        yield tag("path", d=f"M{at} {bottom:g}v4", class_="axis")
         yield tag("text", text, x=at, y=bottom + 15, text_anchor="middle")
     yield tag("text", across, x=WIDTH - _RIGHT, y=HEIGHT - 5, text_anchor="end", class_="quiet")
 
@@ -124,7 +125,7 @@ def _drawn(line: Line, x: Scale, y: Scale) -> Html:
     kind = "line cap" if line.dashed else "line"
     path = tag("path", d=_path(thinned(places)), class_=kind)
     lost = sorted({round(u) for u, v in places if math.isnan(v)})
-    crosses = "".join(f"M{u - 3} {_TOP}l6 6m0-6l-6 6" for u in lost)
+    crosses = "".join(f"M{u - 3} {_TOP:g}l6 6m0-6l-6 6" for u in lost)
     marks = tag("path", tag("title", "not a finite number"), d=crosses, class_="lost")
     end = next((place for place in reversed(places) if not math.isnan(place[1])), None)
     dot = marker(line.slot, *end) if end and not line.dashed else None
@@ -147,7 +148,7 @@ def marker(slot: int, x: float, y: float) -> Html:
 
 def sign(slot: int) -> Html:
     """The sign of a run for a line of text."""
-    inside = tag("g", marker(slot, 6, 6), class_=f"s{slot % _TURNS}")
+    inside = tag("g", marker(slot, 6.0, 6.0), class_=f"s{slot % _TURNS}")
     return tag("svg", inside, viewBox="0 0 12 12", class_="sign", aria_hidden="true")
 
 
