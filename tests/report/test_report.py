@@ -15,7 +15,7 @@ import pytest
 
 from squint import cli, presets, runs
 from squint.errors import RunError
-from squint.report import report
+from squint.report import report, svg
 from squint.runs import Run
 
 STEPS = 40
@@ -128,7 +128,10 @@ def test_every_logged_number_has_a_chart_unless_it_never_changes(tmp_path: Path)
     run = made(tmp_path / "run", grad_norm=lambda step: 10.0 ** (step % 5), novel=lambda step: step)
     page = Page(report(run))
     charts = page.charts()
-    assert any(c.startswith("Loss. run: 5 at epoch 0.1, 0.125 at epoch 4") for c in charts)
+    assert any(
+        c.startswith("Loss, of each method’s own make. run: 5 at epoch 0.1, 0.125 at epoch 4")
+        for c in charts
+    )
     assert any(c.startswith("novel") for c in charts) and "More" in page.text
     assert not any(c.startswith("Beta") for c in charts)
     assert "Logged once, or the same throughout" in page.text
@@ -192,6 +195,9 @@ def test_what_one_run_lacks_is_asked_for_by_protocol(tmp_path: Path) -> None:
     evaluate(second, knn_top1=entry(0.5))
     page = Page(report([first, second], out=tmp_path / "page.html"))
     assert f"squint evaluate {second.path} --protocols pgd robustness" in page.text
+    runs.write_json(second.path / "evaluation.json", second.evaluation() | {"data": "a b"})
+    page = Page(report([first, second], out=tmp_path / "page.html", overwrite=True))
+    assert f"squint evaluate {second.path} --data 'a b' --protocols pgd" in page.text
 
 
 @pytest.mark.parametrize(
@@ -312,6 +318,11 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     first, second = made(tmp_path / "a" / "run"), made(tmp_path / "b" / "run")
     page = Page(report([first, second, first.path], out=tmp_path / "page.html"))
     assert "a/run · b/run" in page.text and "2 runs" in page.text
+
+
+def test_runs_stay_apart_when_colours_repeat() -> None:
+    looks = {(slot % 7, re.sub(r"[\d.-]+", "", svg.marker(slot, 6.0, 6.0))) for slot in range(28)}
+    assert len(looks) == 28
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 from squint.evaluate.table import text, title_of
 from squint.report.curves import verdicts
 from squint.report.folder import Folder, mapping, number
-from squint.report.markup import Html, code, section, table, tag
+from squint.report.markup import Html, code, safe, section, table, tag
 from squint.report.measured import shown
-from squint.report.notes import Notes
+from squint.report.notes import Notes, agree
 from squint.report.svg import sign
 
 HEADLINES = ("knn_top1", "linear_top1", "rate_nats", "info_nats")
@@ -40,8 +40,8 @@ def answer(folders: Sequence[Folder]) -> Html:
 
 
 _HOW = (
-    "On images not trained on. Bold is the best of runs that were measured in the same way; the "
-    "rate is a price and has no best. The sign § leads to how a number was measured."
+    "On images not trained on. Bold is the best of runs that were measured in one way, each in its "
+    "own evaluation view; the rate is a price and has no best. § leads to how it was measured."
 )
 
 
@@ -61,7 +61,7 @@ def _unmeasured(folder: Folder) -> Html:
 def _best(folders: Sequence[Folder], name: str, notes: Notes) -> set[int]:
     """Places of the runs with the highest number, where several were measured in one way."""
     values = {slot: v for slot, f in enumerate(folders) if (v := _number(f, name)) is not None}
-    if name == "rate_nats" or len(values) < 2 or len(notes.of(name)) > 1:
+    if name == "rate_nats" or len(values) < 2 or not agree(notes.of(name)):
         return set()
     top = max(values.values())
     return {slot for slot, value in values.items() if value == top}
@@ -92,6 +92,8 @@ def _cell(folder: Folder, name: str, best: bool) -> Html:
 
 def _sentences(folders: Sequence[Folder], best: dict[str, set[int]]) -> Iterator[Html]:
     """The accuracies in words, each beside that of a random encoder."""
+    if len(folders) > 1 and best and not any(best.values()):
+        yield safe("No result was measured of several runs in one way: none is called best. ")
     for name in ("knn_top1", "linear_top1"):
         tops = best.get(name) or ({0} if len(folders) == 1 else set())
         for slot in sorted(tops)[:1]:

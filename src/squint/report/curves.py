@@ -26,7 +26,7 @@ class Curve:
 
 GROUPS = {
     "Learning": {
-        "loss": Curve(title="Loss"),
+        "loss": Curve(title="Loss, of each method’s own make"),
         "info_nats": Curve(
             title="Information I(Y;Z), and its cap", unit="nats", cap=True, least=(0.0,)
         ),

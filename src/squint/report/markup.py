@@ -67,9 +67,9 @@ def _cell(cell: Any) -> Html:
     return cell if isinstance(cell, Html) and cell.startswith("<td") else tag("td", cell)
 
 
-def details(summary: Any, *content: Any, id_: str | None = None) -> Html:
-    """What is there on request; a printed page has it open."""
-    return tag("details", tag("summary", summary), content, id=id_)
+def details(summary: Any, *content: Any, class_: str | None = None) -> Html:
+    """What is there on request; a printed page has it open, but for the class "more"."""
+    return tag("details", tag("summary", summary), content, class_=class_)
 
 
 def code(command: str) -> Html:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,8 +142,15 @@ def _gaps(names: Sequence[str], folders: Sequence[Folder]) -> Iterator[Html]:
         lacking = [protocol_of(n) for n in names if n not in folder.results]
         asked = " ".join(dict.fromkeys(each for each in lacking if each))
         if asked and folder.results:
-            command = folder.command("evaluate", f"--protocols {asked}")
+            command = folder.command("evaluate", f"{_data(folder)}--protocols {asked}")
             yield tag("p", f"Not measured of {folder.title}: ", code(command), class_="note")
+
+
+def _data(folder: Folder) -> str:
+    """The flag for the images of the latest evaluation, if they are not those of training."""
+    images = folder.evaluation[0].get("data")
+    known = not isinstance(images, str) or images == folder.source
+    return "" if known else f"--data {shlex.quote(str(images))} "
 
 
 def _behind(name: str, folders: Sequence[Folder]) -> Html | None:
@@ -175,7 +183,9 @@ def _more(names: Sequence[str], folders: Sequence[Folder]) -> Html | None:
     }
     if not rows:
         return None
-    return details("All else on record", table(None, ["what", "value"], rows, class_="facts"))
+    return details(
+        "All else on record", table(None, ["what", "value"], rows, class_="facts"), class_="more"
+    )
 
 
 def _compact(value: Any) -> Html:

@@ -1,14 +1,14 @@
 """How each number was measured: protocols as numbered notes below their tables."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from squint.evaluate.table import title_of
 from squint.report.folder import Folder, mapping
 from squint.report.markup import Html, safe, tag
 
-_END = "; evaluation view: "
-"""From here on the protocols of one evaluation are mostly the same."""
+_VIEW = "evaluation view: "
+_LETTERS = "EFGHKLMN"
 
 
 class Notes:
@@ -18,12 +18,7 @@ class Notes:
         self._numbers: dict[str, int] = {}
         self._placed: set[int] = set()
         self._folders = folders
-        ends = Counter(
-            said[said.index(_END) :]
-            for said in {said for f in folders for said in _protocols(f)}
-            if _END in said
-        )
-        self._end = next((end for end, count in ends.most_common(1) if count > 1), "")
+        self._ends = _endings({said for f in folders for said in _protocols(f)})
 
     def of(self, name: str) -> Mapping[str, Sequence[str]]:
         """The protocols of a result, and the runs that were measured so."""
@@ -38,13 +33,10 @@ class Notes:
         return tag("sup", (self._mark(said) for said in self.of(name)))
 
     def shared(self) -> Html | None:
-        """What many protocols end with, said once and called E."""
-        if not self._end:
-            return None
-        words = self._end.removeprefix("; ")
-        return tag(
-            "p", tag("b", "E"), f", at the end of a note, stands for: {words}.", class_="note"
-        )
+        """What many protocols end with, said once and called by a letter."""
+        said = ([tag("b", letter), f": {end[2:]}. "] for end, letter in self._ends.items())
+        lead = "Notes that end in a letter go on as follows. "
+        return tag("p", lead, said, class_="note") if self._ends else None
 
     def listed(self, names: Sequence[str]) -> Html:
         """The protocols of some results in full."""
@@ -64,12 +56,12 @@ class Notes:
         return tag("li", self._said(said, of), id=place, value=count)
 
     def _said(self, said: str, of: Sequence[str]) -> Html:
-        short = said.removesuffix(self._end) if self._end else said
-        end = tag("b", "E") if short != said else None
+        end = _ending(said)
+        letter = self._ends.get(end)
+        short = said.removesuffix(end) if letter else said
         title = "; ".join(of)
-        if short.startswith(f"{title}: "):
-            short = short.removeprefix(f"{title}: ")
-        return safe((tag("b", title), ": ", short, end and ("; ", end)))
+        after = ["; ", tag("b", letter)] if letter else None
+        return safe((tag("b", title), ": ", short.removeprefix(f"{title}: "), after))
 
     def _number(self, said: str) -> int:
         return self._numbers.setdefault(said, len(self._numbers) + 1)
@@ -77,6 +69,25 @@ class Notes:
     def _mark(self, said: str) -> Html:
         count = self._number(said)
         return tag("a", str(count), href=f"#protocol-{count}", title=said)
+
+
+def agree(protocols: Iterable[str]) -> bool:
+    """Whether numbers were measured in one way, each encoder in its own evaluation view."""
+    ways = {tuple(c for c in said.split("; ") if not c.startswith(_VIEW)) for said in protocols}
+    return len(ways) == 1
+
+
+def _endings(protocols: set[str]) -> dict[str, str]:
+    """Ends of at least two protocols, with a letter for each, the most frequent first."""
+    counts = Counter(end for said in protocols if (end := _ending(said)))
+    often = [end for end, count in counts.most_common(len(_LETTERS)) if count > 1]
+    return dict(zip(often, _LETTERS, strict=False))
+
+
+def _ending(said: str) -> str:
+    """From the evaluation view on, protocols are mostly the same."""
+    _, found, rest = said.partition(f"; {_VIEW}")
+    return found + rest
 
 
 def _protocols(folder: Folder) -> Iterator[str]:

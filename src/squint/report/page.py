@@ -21,6 +21,9 @@ from squint.runs import Run
 
 FILE = "report.html"
 
+_LONGEST = 60
+"""Characters of names of runs in the title of a page; more of them are only counted."""
+
 Where = str | Path | Run
 """A run, or a folder of `squint sweep`, which stands for its runs."""
 
@@ -62,9 +65,9 @@ def document(folders: Sequence[Folder], *more: Html | None) -> str:
         folders: at least one run.
         *more: sections that come after the answer.
     """
-    title = " · ".join(f.title for f in folders[:4])
-    if len(folders) > 4:
-        title = f"{title} and {len(folders) - 4} more"
+    title = " · ".join(f.title for f in folders)
+    if len(title) > _LONGEST and len(folders) > 1:
+        title = f"{len(folders)} runs of {', '.join(dict.fromkeys(f.method for f in folders))}"
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     parts = {
         "answer": "Answer",

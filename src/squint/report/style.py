@@ -127,12 +127,11 @@ footer{margin-top:48px;padding-bottom:40px;font-size:13px}
  .legend{position:static}
  .wide{overflow:visible}
  table,table.answer{font-size:9pt}
- .charts{grid-template-columns:repeat(3,1fr);gap:10px 14px}
- .charts.wider{grid-template-columns:1fr 1fr}
+ .charts,.charts.wider{grid-template-columns:1fr 1fr;gap:12px 18px}
  h2,h3,h4,caption{break-after:avoid}
  tr,figure,li{break-inside:avoid}
  h2{margin-top:20px}
  a{color:inherit;text-decoration:none}
- details.paper::details-content{content-visibility:visible;height:auto}
+ details:not(.more)::details-content{content-visibility:visible;height:auto}
 }
 """

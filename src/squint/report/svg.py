@@ -142,7 +142,7 @@ def marker(slot: int, x: float, y: float) -> Html:
         "diamond": f"M{u:g} {v - 4.4:g}l4.4 4.4l-4.4 4.4l-4.4-4.4z",
         "triangle": f"M{u:g} {v - 4:g}l4.2 7.2h-8.4z",
     }
-    shape = SHAPES[(slot + slot // _TURNS) % len(SHAPES)]
+    shape = SHAPES[(slot + 2 * (slot // _TURNS)) % len(SHAPES)]
     return tag("path", d=paths[shape], class_="dot")
 
 
