@@ -16,6 +16,8 @@ FEWEST = 32
 _FEW = 1_000
 _MEDIUM = 160
 """Pixels. Views of 224 px of smaller images show nothing that views of 96 px don't."""
+_SMALL_BATCH = 128
+"""Below it SimCLR has too few negatives."""
 _QUEUE = 8_192
 """Images from which on MoCo's queue of 4,096 keys rarely holds an image twice."""
 _MEBIBYTES = {"tiny": 0.25, "cifar": 4.5, "folder": 84.0, "folder-96": 15.4, "small-96": 4.2}
@@ -177,9 +179,9 @@ def _setting(found: Situation) -> tuple[str, str, dict[str, Any], list[str]]:
 
 def _method(found: Situation, fits: int, wanted: int) -> tuple[str, int]:
     """Method and batch size."""
-    if fits < min(wanted, 128) and found.images >= _QUEUE and fits >= 16:
-        return "moco-v2", fits
-    return "simclr", wanted if fits < 64 else min(wanted, fits)
+    if fits >= min(wanted, _SMALL_BATCH):
+        return "simclr", min(wanted, fits)
+    return ("moco-v2", fits) if found.images >= _QUEUE and fits >= 16 else ("simclr", wanted)
 
 
 def _epochs(found: Situation, setting: str) -> tuple[int, str]:
@@ -210,7 +212,7 @@ def _power_of_two(most: int) -> int:
     return 1 << max(0, most.bit_length() - 1)
 
 
-def _round(number: float) -> int:
+def _round(number: float | int) -> int:
     """To two digits."""
     return int(float(f"{number:.2g}"))
 

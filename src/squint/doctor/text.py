@@ -36,7 +36,7 @@ def verdict(report: Report) -> str:
     return f"{found}; {which} to be mended before training can work."
 
 
-def human_bytes(count: float) -> str:
+def human_bytes(count: float | int) -> str:
     """1536 -> 1.5 KiB."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
@@ -47,7 +47,7 @@ def human_bytes(count: float) -> str:
     return f"{count:,.1f} GiB"
 
 
-def human_seconds(seconds: float) -> str:
+def human_seconds(seconds: float | int) -> str:
     """5400 -> 1.5 hours."""
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 1.5 * size:
