@@ -390,3 +390,16 @@ def test_a_page_can_be_moved_away_from_its_run(tmp_path: Path) -> None:
     where = report(made(tmp_path / "run"), out=tmp_path / "page.html")
     shutil.rmtree(tmp_path / "run")
     assert "Curves" in Page(where).text
+
+
+def test_notes_that_differ_only_in_the_evaluation_view_are_one(tmp_path: Path) -> None:
+    first, second = made(tmp_path / "a"), made(tmp_path / "b")
+    for run, pixels in ((first, 24), (second, 32)):
+        end = f"evaluation view: {pixels} px; test on the test split"
+        knn, linear = (entry(0.5, protocol=f"{kind}, k=3; {end}") for kind in ("knn", "linear"))
+        evaluate(run, knn_top1=knn, linear_top1=linear)
+    page = Page(report([first, second], out=tmp_path / "page.html"))
+    assert "E : evaluation view: 24 px; test on the test split." in page.text
+    assert "kNN top-1 : knn, k=3; E (a), F (b)" in page.text
+    assert page.text.count("knn, k=3") == 1
+    assert "none is called best" not in page.text

@@ -18,7 +18,7 @@ class Notes:
         self._numbers: dict[str, int] = {}
         self._placed: set[int] = set()
         self._folders = folders
-        self._ends = _endings({said for f in folders for said in _protocols(f)})
+        self._ends = _endings(dict.fromkeys(said for f in folders for said in _protocols(f)))
 
     def of(self, name: str) -> Mapping[str, Sequence[str]]:
         """The protocols of a result, and the runs that were measured so."""
@@ -30,7 +30,10 @@ class Notes:
 
     def marks(self, name: str) -> Html:
         """Links to the protocols of a result."""
-        return tag("sup", (self._mark(said) for said in self.of(name)))
+        full: dict[str, list[str]] = {}
+        for said in self.of(name):
+            full.setdefault(self._short(said), []).append(said)
+        return tag("sup", (self._mark(short, said) for short, said in full.items()))
 
     def shared(self) -> Html | None:
         """What many protocols end with, said once and called by a letter."""
@@ -42,33 +45,46 @@ class Notes:
         """The protocols of some results in full."""
         whose: dict[str, list[str]] = {}
         for name in names:
-            among = self.of(name)
-            for said, runs in among.items():
-                of = f" ({', '.join(runs)})" if len(among) > 1 else ""
-                whose.setdefault(said, []).append(title_of(name).strip() + of)
-        items = (self._item(self._number(said), said, of) for said, of in whose.items())
+            runs: dict[str, list[str]] = {}
+            for said, titles in self.of(name).items():
+                runs.setdefault(self._short(said), []).extend(titles)
+            for short, titles in runs.items():
+                among = f" ({', '.join(titles)})" if len(runs) > 1 else ""
+                whose.setdefault(short, []).append(title_of(name).strip() + among)
+        items = (self._item(short, of, names) for short, of in whose.items())
         return tag("ol", items, class_="protocols")
 
-    def _item(self, count: int, said: str, of: Sequence[str]) -> Html:
+    def _item(self, short: str, of: Sequence[str], names: Sequence[str]) -> Html:
         """A note; links lead to where it stands first."""
+        count = self._number(short)
         place = None if count in self._placed else f"protocol-{count}"
         self._placed.add(count)
-        return tag("li", self._said(said, of), id=place, value=count)
-
-    def _said(self, said: str, of: Sequence[str]) -> Html:
-        end = _ending(said)
-        letter = self._ends.get(end)
-        short = said.removesuffix(end) if letter else said
         title = "; ".join(of)
-        after = ["; ", tag("b", letter)] if letter else None
-        return safe((tag("b", title), ": ", short.removeprefix(f"{title}: "), after))
+        said = short.removeprefix(f"{title}: ")
+        content = (tag("b", title), ": ", said, self._letters(short, names))
+        return tag("li", content, id=place, value=count)
 
-    def _number(self, said: str) -> int:
-        return self._numbers.setdefault(said, len(self._numbers) + 1)
+    def _letters(self, short: str, names: Sequence[str]) -> Iterator[Html]:
+        """How a note goes on, for whom if not for all in one way."""
+        runs: dict[str, dict[str, None]] = {}
+        for said, titles in (pair for name in names for pair in self.of(name).items()):
+            if self._short(said) == short != said:
+                runs.setdefault(self._ends[_ending(said)], {}).update(dict.fromkeys(titles))
+        for place, (letter, titles) in enumerate(runs.items()):
+            among = f" ({', '.join(titles)})" if len(runs) > 1 else ""
+            yield safe((", " if place else "; ", tag("b", letter), among))
 
-    def _mark(self, said: str) -> Html:
-        count = self._number(said)
-        return tag("a", str(count), href=f"#protocol-{count}", title=said)
+    def _short(self, said: str) -> str:
+        """A protocol without an end that has a letter."""
+        end = _ending(said)
+        return said.removesuffix(end) if end in self._ends else said
+
+    def _number(self, short: str) -> int:
+        return self._numbers.setdefault(short, len(self._numbers) + 1)
+
+    def _mark(self, short: str, said: Sequence[str]) -> Html:
+        count = self._number(short)
+        return tag("a", str(count), href=f"#protocol-{count}", title="\n\n".join(said))
 
 
 def agree(protocols: Iterable[str]) -> bool:
@@ -77,7 +93,7 @@ def agree(protocols: Iterable[str]) -> bool:
     return len(ways) == 1
 
 
-def _endings(protocols: set[str]) -> dict[str, str]:
+def _endings(protocols: Iterable[str]) -> dict[str, str]:
     """Ends of at least two protocols, with a letter for each, the most frequent first."""
     counts = Counter(end for said in protocols if (end := _ending(said)))
     often = [end for end, count in counts.most_common(len(_LETTERS)) if count > 1]

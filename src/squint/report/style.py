@@ -88,11 +88,12 @@ svg text.quiet{fill:var(--quiet)}
 .side th,.side td{padding:3px 14px 3px 0}
 .key-line{margin:4px 0 10px;max-width:none}
 .heat{--strength:.58}
-.heat td{min-width:46px;text-align:right;padding:3px 8px;border:1px solid var(--paper);
+.heat td{min-width:44px;text-align:right;padding:3px 6px;border:1px solid var(--paper);
  background:rgb(var(--heat)/calc(var(--v)*var(--strength)));print-color-adjust:exact;
  -webkit-print-color-adjust:exact}
-.heat thead th{text-align:right;padding:3px 8px}
-.heat th:first-child{text-align:left;padding-left:0;white-space:nowrap}
+.heat{font-size:13px}
+.heat thead th{text-align:right;padding:3px 6px}
+.heat th:first-child{text-align:left;padding-left:0}
 .wider{grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr))}
 .rival{stroke:var(--quiet);stroke-width:1.6}
 details{margin:8px 0}
