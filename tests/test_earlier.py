@@ -47,7 +47,8 @@ def test_an_earlier_recipe_is_that_of_today_with_what_was_done_then(
     assert filled and all(name in line for name in filled)
     # where a recipe has not been tuned since, the published name still gives the same one
     if text.stem == "2026-11-24-c-moco-v2":
-        assert recipe == presets.recipe("c-moco-v2@tiny")
+        now = presets.recipe("c-moco-v2@tiny")
+        assert recipe == now.override({"train.health_every_steps": 0})  # nobody looked then
 
 
 def test_a_recipe_of_today_needs_nothing_and_says_nothing(

@@ -338,6 +338,8 @@ class TrainConfig:
     """Epochs between online kNN evaluations, if there are labels; 0 never."""
     log_every_steps: int = 10
     """Steps between lines of metrics.jsonl, each the mean since the last; the screen has fewer."""
+    health_every_steps: int = 50
+    """Steps between looks at the geometry of the codes, each with a word on health; 0 never."""
     save_every_minutes: float = 5.0
     """Minutes between checkpoints; 0: at epoch ends only. One is also written at the end of every
     epoch, or of as many as make writing them cost at most a fiftieth of the time."""
@@ -353,6 +355,7 @@ class TrainConfig:
         _at_least("train.batch_size", self.batch_size, 2)
         _at_least("train.seed", self.seed, 0)
         _positive("train.log_every_steps", self.log_every_steps)
+        _at_least("train.health_every_steps", self.health_every_steps, 0)
         _at_least("train.save_every_minutes", self.save_every_minutes, 0)
         _at_least("train.knn_every_epochs", self.knn_every_epochs, 0)
         _at_least("train.keep_every_epochs", self.keep_every_epochs, 0)

@@ -33,6 +33,7 @@ ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
             "compile": "off",
             "decode": "workers",
             "step_count": "whole_epochs",
+            "health_every_steps": 0,
         },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
     }

@@ -70,3 +70,17 @@ def test_momentum_rises_to_one_along_a_cosine() -> None:
 def test_a_momentum_out_of_range_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"target_momentum=1\.5"):
         Target(*networks(), momentum=1.5)
+
+
+def test_the_gap_is_the_relative_distance_of_all_parameters() -> None:
+    encoder, projector = networks()
+    target = Target.copy_of(encoder, projector, momentum=0.5)
+    assert float(target.gap(encoder, projector)) == 0
+    with torch.no_grad():
+        projector.weight.mul_(3)
+    online = [*encoder.parameters(), *projector.parameters()]
+    size = sum(float(p.detach().square().sum()) for p in online) ** 0.5
+    away = float(projector.weight.detach().norm()) * 2 / 3
+    assert float(target.gap(encoder, projector)) == pytest.approx(away / size, rel=1e-5)
+    target.update(encoder, projector, progress=0.0)
+    assert float(target.gap(encoder, projector)) == pytest.approx(away / size / 2, rel=1e-5)

@@ -3,6 +3,7 @@
 import json
 import types
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from squint.train import clock as clocks
 from squint.train import feed, health
 from squint.train.clock import Clock
 from squint.train.schedule import cosine
+from squint.train.verdict import Word
 from train import small
 
 
@@ -40,8 +42,11 @@ def test_a_run_leaves_the_folder_it_promises(tmp_path: Path) -> None:
     expected = {
         "loss", "contrast_nats", "rate_nats", "info_nats", "info_cap_nats", "contrast_top1",
         "beta", "lr", "grad_norm", "knn_top1", "images_per_second", "data_wait",
+        "positive_cosine", "std_ratio", "effective_rank", "alignment", "uniformity",
+        "negative_cosine",
     }  # fmt: skip
     assert expected <= last.keys()
+    assert last.pop("health") in get_args(Word)
     assert all(np.isfinite(value) for value in last.values())
     manifest = json.loads((run.path / "recipe.json").read_text())
     assert manifest["derived"] == {
@@ -50,6 +55,23 @@ def test_a_run_leaves_the_folder_it_promises(tmp_path: Path) -> None:
     }  # fmt: skip
     session = json.loads((run.path / "environment.json").read_text())["sessions"][0]
     assert session["precision"] == "float32" and session["versions"]["torch"]
+
+
+@pytest.mark.parametrize("name", ["c-simclr", "moco-v2", "byol"])
+def test_the_codes_are_looked_at_now_and_then_and_at_the_end(tmp_path: Path, name: str) -> None:
+    recipe = small.recipe(name, train__health_every_steps=4)
+    source = small.source(tmp_path)
+    run = squint.pretrain(source, recipe=recipe, out=tmp_path / "run", quiet=True)
+    looks = [record for record in run.records() if "health" in record]
+    assert [look["step"] for look in looks] == [4, 6]
+    for look in looks:
+        assert 1 <= look["effective_rank"] <= 8 and -4 < look["uniformity"] <= 0
+        assert 0 <= look["alignment"] <= 4 and -1 <= look["negative_cosine"] <= 1
+        assert ("target_gap" in look) == (name != "c-simclr")
+    never = recipe.override({"train.health_every_steps": 0})
+    other = squint.pretrain(source, recipe=never, out=tmp_path / "never", quiet=True)
+    assert not any("effective_rank" in record for record in other.records())
+    small.assert_same_bits(run, other)  # looking moves nothing
 
 
 def test_a_run_may_end_after_its_last_whole_epoch(tmp_path: Path) -> None:

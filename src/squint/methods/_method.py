@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from squint.compression import Bottleneck, Pair, Price
-from squint.ops import contrast
+from squint.nn import Target
+from squint.ops import contrast, geometry
 from squint.ops.precision import TORCH_LEAST_NORM, at_least_float32
 from squint.shapes import Codes, Image, Scalar
 
@@ -26,6 +27,8 @@ class Step(NamedTuple):
     """Detached scalars to log; names ending in `_nats` are in nats."""
     keys: tuple[Codes, ...] = ()
     """Codes that the queue takes after the step."""
+    pairs: tuple[Pair, ...] = ()
+    """(h, y) of each direction, detached, for `signs`."""
 
 
 class Method(nn.Module, abc.ABC):
@@ -56,7 +59,8 @@ class Method(nn.Module, abc.ABC):
             views: two tensors (n, c, h, w), row i of both from image i.
             progress: share of training done, 0 to 1, for schedules inside the method.
         """
-        return self.compare(self.embed(views), progress)
+        codes = self.embed(views)
+        return self.compare(codes, progress)._replace(pairs=self.seen(codes))
 
     @abc.abstractmethod
     def embed(self, views: Sequence[Image]) -> tuple[Codes, ...]:
@@ -77,6 +81,31 @@ class Method(nn.Module, abc.ABC):
         (C-BYOL).
         """
         return self.pairs(codes)
+
+    def seen(self, codes: Sequence[Codes]) -> tuple[Pair, ...]:
+        """The pairs of the objective as numbers alone, for `Step.pairs`."""
+        return tuple((h.detach(), y.detach()) for h, y in self.pairs(codes))
+
+    @torch.no_grad()
+    def signs(self, step: Step) -> dict[str, Scalar]:
+        """Signs of health that are too dear for every step: see docs/metrics.md.
+
+        Of this rank's images, means over directions; `target_gap` where there is a target.
+
+        Args:
+            step: what `forward` gave.
+        """
+        signs = {
+            "effective_rank": [geometry.effective_rank(h) for h, _ in step.pairs],
+            "alignment": [geometry.alignment(h, y) for h, y in step.pairs],
+            "uniformity": [geometry.uniformity(h) for h, _ in step.pairs],
+            "negative_cosine": [geometry.negative_cosine(h, y) for h, y in step.pairs],
+        }
+        means = {name: torch.stack(values).mean() for name, values in signs.items()}
+        target = next((child for child in self.children() if isinstance(child, Target)), None)
+        if target is not None:
+            means["target_gap"] = target.gap(self.encoder, self.projector)
+        return means
 
     def after_step(self, step: Step, progress: float) -> None:
         """The lower half of the box, after the optimizer's step.

@@ -9,9 +9,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from squint.errors import RecipeError
-from squint.shapes import Codes, Image
+from squint.shapes import Codes, Image, Scalar
 
 
 class Target(nn.Module):
@@ -78,9 +79,21 @@ class Target(nn.Module):
             projector: the online projector.
             progress: share of training done, 0 to 1, for the schedule of m.
         """
-        ours: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
-        online: list[Tensor] = [*encoder.parameters(), *projector.parameters()]
+        ours, online = self._parameters_with(encoder, projector)
         torch._foreach_lerp_(ours, online, 1 - self.momentum_at(progress))  # pyright: ignore
+
+    @torch.no_grad()
+    def gap(self, encoder: nn.Module, projector: nn.Module) -> Scalar:
+        """How far the target lags: norm of the difference of all parameters over the online's."""
+        ours, online = self._parameters_with(encoder, projector)
+        apart = [a - b for a, b in zip(ours, online, strict=True)]
+        return get_total_norm(apart) / get_total_norm(online)
+
+    def _parameters_with(
+        self, encoder: nn.Module, projector: nn.Module
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        ours: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
+        return ours, [*encoder.parameters(), *projector.parameters()]
 
     def momentum_at(self, progress: float) -> float:
         """Share of itself that the target keeps, at a share of training from 0 to 1."""

@@ -74,6 +74,7 @@ def _one_by_one(method: Method, parts: Sequence[Views], progress: float, runtime
         loss=torch.stack([out.loss for out in outs]).mean(),
         logs={name: torch.stack([out.logs[name] for out in outs]).mean() for name in outs[0].logs},
         keys=tuple(map(torch.cat, zip(*(out.keys for out in outs), strict=True))),
+        pairs=outs[-1].pairs,
     )
 
 
@@ -107,7 +108,7 @@ def _in_two_passes(
             if code.requires_grad and gradient is not None
         ]
         torch.autograd.backward([code for code, _ in moving], [grad for _, grad in moving])
-    return out._replace(loss=out.loss.detach())
+    return out._replace(loss=out.loss.detach(), pairs=method.seen(codes))
 
 
 @contextmanager

@@ -19,12 +19,16 @@ from squint import runs
 from squint.errors import RunError
 from squint.runs import Run
 from squint.train.runtime import Runtime
+from squint.train.verdict import Health
 
 PLAIN_LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal to redraw."""
 
 LONG_WAIT = 0.2
 """Share of the time that steps may wait for their images before the log says what helps."""
+
+SIGN = "effective_rank"
+"""A record that has it has all signs of health."""
 
 OFTEN = 3
 """Lines in a row with a longer wait, before it says so."""
@@ -119,7 +123,8 @@ class Bar(Display):
 
     def update(self, step: int, record: Mapping[str, Any]) -> None:
         """Redraw with the newest record."""
-        shown = {name: value for name, value in record.items() if name != "epoch"}  # 80 columns
+        left_out = ("epoch", "health") if record.get("health") == "healthy" else ("epoch",)
+        shown = {k: v for k, v in record.items() if k not in left_out}  # 80 columns
         self._progress.update(self._task, completed=step, summary=_summary(shown))
 
     def say(self, text: str) -> None:
@@ -141,13 +146,24 @@ class Log:
     """A run's record: every line goes to metrics.jsonl, TensorBoard and the display.
 
     On resume, lines beyond the checkpoint are dropped first, so that no step stands twice.
-    `advice` says why steps wait for their images and what helps; asked once, if they do.
+    `advice` says why steps wait for their images and what helps; asked once, if they do. `health`
+    adds its word to records with signs; what an illness calls for is said when it shows.
     """
 
     def __init__(
-        self, run: Run, screen: Display, *, first_step: int, advice: Callable[[], str] | None = None
+        self,
+        run: Run,
+        screen: Display,
+        *,
+        first_step: int,
+        advice: Callable[[], str] | None = None,
+        health: Health | None = None,
     ) -> None:
         kept = [record for record in run.records() if record["step"] <= first_step]
+        self._health, self._word = health, ""
+        for record in kept:
+            if health and SIGN in record:
+                self._word = health.judge(record)
         with runs.replacing(run.metrics) as temporary:
             temporary.write_text(
                 "".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8"
@@ -165,10 +181,11 @@ class Log:
         Raises:
             RunError: it can't be written; the last checkpoint stands.
         """
+        record = self._judged(record)
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-            numbers = {k: v for k, v in record.items() if k not in ("step", "epoch")}
+            numbers = {k: v for k, v in record.items() if k not in ("step", "epoch", "health")}
             self._board.write(record["step"], numbers)
         except OSError as error:
             if not self._run.path.exists():
@@ -184,6 +201,17 @@ class Log:
         self._screen.update(record["step"], self._newest)
         if "data_wait" in record:
             self._advise(record["data_wait"])
+
+    def _judged(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record with its word, if it has signs; a new illness is told."""
+        if self._health is None or SIGN not in record:
+            return record
+        word = self._health.judge(record)
+        advice = self._health.advice(word)
+        if advice and word != self._word:
+            self.say(f"  {advice}")
+        self._word = word
+        return {**record, "health": word}
 
     def _advise(self, data_wait: float) -> None:
         # the first interval has the start of the workers in it
@@ -228,5 +256,6 @@ def _summary(record: Mapping[str, Any]) -> str:
         ("knn_top1", "kNN {:.1%}"),
         ("images_per_second", "{:.0f} img/s"),
         ("data_wait", "wait {:.0%}"),
+        ("health", "{}"),
     )
     return "  ".join(form.format(record[name]) for name, form in parts if name in record)

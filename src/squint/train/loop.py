@@ -75,6 +75,7 @@ def fit(
     watch = health.Watch(method, wait=runtime.device.type != "cuda")
     meter, clock = Meter(), Clock(recipe.train.batch_size, recipe.train.save_every_minutes)
     knn_every = recipe.train.knn_every_epochs * plan.steps_per_epoch
+    health_every = recipe.train.health_every_steps
     keep_every = recipe.train.keep_every_epochs * plan.steps_per_epoch
     done = first_step
 
@@ -116,6 +117,8 @@ def fit(
         if done % recipe.train.log_every_steps == 0 or last or stopping:
             watch.settle()
             record = meter.take(runtime) | {"lr": lr} | clock.take()
+        if health_every and (done % health_every == 0 or last):
+            record |= {name: float(sign) for name, sign in method.signs(out).items()}
         if events.online_knn and knn_every and (done % knn_every == 0 or last):
             record["knn_top1"] = events.online_knn()
             clock.pause()

@@ -34,6 +34,7 @@ from squint.train.pieces import memory_errors_explained, pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.schedule import Plan
 from squint.train.signals import Interrupted, watch
+from squint.train.verdict import Health
 from squint.views.paths import pick
 
 
@@ -128,7 +129,8 @@ def resume(
 FREE = frozenset(
     (
         *("train.device", "train.workers", "train.knn_every_epochs", "train.log_every_steps"),
-        *("train.save_every_minutes", "train.keep_every_epochs", "data.max_unreadable_percent"),
+        *("train.save_every_minutes", "train.keep_every_epochs", "train.health_every_steps"),
+        "data.max_unreadable_percent",
     )
 )
 """Fields that may be changed in recipe.json: they move no number of the training."""
@@ -240,7 +242,9 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
         if runtime.is_main:
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
-            log = stack.enter_context(Log(run, screen, first_step=first_step, advice=feed.advice))
+            health = Health(recipe, warmup_steps=plan.warmup_steps)
+            log = Log(run, screen, first_step=first_step, advice=feed.advice, health=health)
+            stack.enter_context(log)
             log.say(_banner(run, setup, first_step, feed.where))
         compiled = compile_encoders(method, recipe, runtime, pieces=setup.pieces)
         if log and compiled:
