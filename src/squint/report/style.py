@@ -59,6 +59,7 @@ td small,th small{display:block;white-space:nowrap}
 tbody tr:hover>*{background:var(--wash)}
 table.answer{font-size:16px;width:100%}
 table.answer th,table.answer td{padding:9px 14px 9px 0}
+.answer th small{padding-left:18px}
 td.best{font-weight:700}
 sup a{text-decoration:none;padding:0 2px}
 .run{display:inline-block;margin-right:16px;white-space:nowrap}
