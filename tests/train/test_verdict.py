@@ -48,7 +48,7 @@ def test_a_run_that_learns_is_healthy_after_its_warm_up() -> None:
 @pytest.mark.parametrize(
     ("word", "changes"),
     [
-        ("full collapse", {"negative_cosine": 0.999, "effective_rank": 1.1, "info_nats": 0.0}),
+        ("full collapse", {"uniformity": -0.002, "effective_rank": 1.1, "info_nats": 0.0}),
         ("dimensional collapse", {"effective_rank": 1.7}),
         ("dimensional collapse", {"effective_rank": 4.0}),  # of 20
         ("diverging", {"info_nats": 0.4}),  # of 1.25
@@ -67,7 +67,7 @@ def test_an_illness_is_named_when_it_lasts(word: str, changes: Look) -> None:
 
 
 def test_what_passes_is_not_named() -> None:
-    bad = {"negative_cosine": 0.999, "effective_rank": 1.1, "grad_norm": 1e4}
+    bad = {"uniformity": -0.002, "effective_rank": 1.1, "grad_norm": 1e4}
     given = [look(50 * number, **(bad if number % 3 == 0 else {})) for number in range(1, 20)]
     assert not set(words(given)) & set(ILL)
 
@@ -99,7 +99,7 @@ def test_nothing_moves_any_more() -> None:
         ("simclr@tiny", {"optim.name": "adamw", "optim.lr": 0.2}, {"info_nats": 0.0}, "about 1e-3"),
         ("simclr@tiny", {}, {"info_nats": 0.0}, "--lr 0.2"),
         ("c-simclr@tiny", {}, {"effective_rank": 1.5}, "--compression.beta 0.1 may squeeze"),
-        ("byol@tiny", {}, {"negative_cosine": 1.0}, "--method.target-momentum 0.997"),
+        ("byol@tiny", {}, {"uniformity": 0.0}, "--method.target-momentum 0.997"),
     ],
 )
 def test_advice_names_the_likely_cause(
@@ -121,7 +121,7 @@ class Heard(Silent):
 
 
 def test_a_log_says_an_illness_once_and_goes_on_after_a_stop(tmp_path: Path) -> None:
-    given = [*looks(5), *looks(6, first=6, negative_cosine=1.0)]
+    given = [*looks(5), *looks(6, first=6, uniformity=0.0), *looks(3, 12, effective_rank=1.5)]
 
     def write(folder: str, records: list[Look], first_step: int = 0) -> list[str]:
         screen, path = Heard(), tmp_path / folder
@@ -137,4 +137,4 @@ def test_a_log_says_an_illness_once_and_goes_on_after_a_stop(tmp_path: Path) -> 
     assert write("parts", given[:9]) == [line]
     assert write("parts", given[8:], first_step=400) == []  # the last line is written again
     records = [Run(tmp_path / folder).records() for folder in ("whole", "parts")]
-    assert records[0] == records[1] and records[0][-1]["health"] == "full collapse"
+    assert records[0] == records[1] and records[0][-1]["health"] == "dimensional collapse"

@@ -19,7 +19,7 @@ from squint import runs
 from squint.errors import RunError
 from squint.runs import Run
 from squint.train.runtime import Runtime
-from squint.train.verdict import Health
+from squint.train.verdict import ILL, Health
 
 PLAIN_LINE_SECONDS = 30.0
 """Seconds between lines where there is no terminal to redraw."""
@@ -208,7 +208,7 @@ class Log:
             return record
         word = self._health.judge(record)
         advice = self._health.advice(word)
-        if advice and word != self._word:
+        if advice and self._word not in ILL:  # one collapse may go by several words
             self.say(f"  {advice}")
         self._word = word
         return {**record, "health": word}

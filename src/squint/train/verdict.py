@@ -26,9 +26,9 @@ ILL: tuple[Word, ...] = ("full collapse", "dimensional collapse", "diverging", "
 """The words that call for advice, worst first."""
 
 PERSISTENCE = 3
-"""Looks in a row that an illness must last before it is named."""
-SAME_CODE = 0.99
-"""Mean cosine between codes of different images from which on they count as one code."""
+"""Looks in a row that must show an illness before it is named."""
+SAME_CODE = -0.01
+"""Uniformity above which all images have one code: their squared distances are below 0.005."""
 FEW_DIMENSIONS = 2.0
 """Effective rank below which codes lie on little more than a line."""
 LOST_DIMENSIONS = 0.25
@@ -71,9 +71,8 @@ class Health:
         self._remember({k: float(v) for k, v in record.items() if isinstance(v, numbers)})
         if len(self._shown) < PERSISTENCE:
             return "warming up"
-        lasting = set[Word](ILL).intersection(*self._shown)
-        if lasting:
-            return min(lasting, key=ILL.index)
+        if all(self._shown):
+            return min(self._shown[-1], key=ILL.index)
         return "plateau" if self._is_still() else "healthy"
 
     def advice(self, word: Word) -> str:
@@ -82,8 +81,8 @@ class Health:
             return ""
         look = self._look
         meaning = {
-            "full collapse": "all images get nearly the same code (cosine of different images "
-            f"{look['negative_cosine']:.2f})",
+            "full collapse": "all images get nearly the same code "
+            f"(uniformity {look['uniformity']:.3f})",
             "dimensional collapse": f"codes use {look['effective_rank']:.1f} dimensions of "
             f"{self._recipe.method.projector.out_dim}",
             "diverging": "the run loses what it had learned, or its gradient explodes "
@@ -105,7 +104,7 @@ class Health:
         """Whether one look shows an illness."""
         match word:
             case "full collapse":
-                return look["negative_cosine"] > SAME_CODE
+                return look["uniformity"] > SAME_CODE
             case "dimensional collapse":
                 rank, best = look["effective_rank"], self._greatest["effective_rank"]
                 return rank < FEW_DIMENSIONS or rank < LOST_DIMENSIONS * best
