@@ -110,7 +110,9 @@ def test_an_unknown_flag_comes_before_a_missing_one(
     assert said.startswith("squint pretrain: there is no flag")
 
 
-VERBS = ("demo", "resume", "evaluate", "embed", "neighbors", "report", "pack", "recipes", "doctor")
+VERBS = tuple(
+    "demo resume evaluate embed neighbors report export import pack recipes doctor".split()
+)
 TRAINED = (
     "views simclr@tiny",
     "pretrain simclr@tiny",

@@ -112,6 +112,10 @@ def test_only_the_command_line_knows_tyro() -> None:
                 "neighbors no --k 0 --out x.png",
                 "views simclr@tiny --data demo --out x.bmp",
                 "views simclr@tiny --data demo --out x.png --only no",
+                "export no --format timm --out x.pth",
+                "export . --format timm --out x.onnx",
+                "import no --out x.safetensors",
+                "import /dev/null --out x.pth",
                 "evaluate no",
             )
         ),

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from squint.cli import checking, images, listing, measuring, pictures, reporting, training
+from squint.cli import checking, images, listing, measuring, pictures, reporting, training, weights
 from squint.errors import RunError, SquintError
 
 USAGE = """\
@@ -25,6 +25,8 @@ squint: learn image representations without labels, compress them, measure what 
   squint embed RUN --data SRC --out F.npz|.csv|.parquet features, labels, residual information
   squint neighbors RUN --data SRC --out F.png           picture of nearest neighbours
   squint report RUN… [--out F.html]                    one HTML page, several runs side by side
+  squint export RUN --format FORMAT --out F             weights for timm, torchvision, hf, onnx, …
+  squint import FILE --out E.safetensors                weights of MoCo, solo-learn, lightly, …
   squint pack --data SRC --out DIR                      small copy of large images, loads faster
   squint doctor [--data SRC] [--trial]                  machine, images, duplicates, a recipe
   squint recipes [NAME]                                 list the recipes, or show one in full
@@ -65,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
         "embed": measuring.embed,
         "neighbors": pictures.neighbors,
         "report": reporting.report,
+        "export": weights.export,
+        "import": weights.import_,
         "pack": images.pack,
         "doctor": checking.doctor,
         "recipes": listing.recipes,

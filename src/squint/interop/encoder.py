@@ -7,6 +7,7 @@ and nothing else. `encoder.json` says what to feed it and how to load it.
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from squint import codec, earlier, runs
 from squint.configs import EncoderConfig
 from squint.data import decode
 from squint.errors import CheckpointError, DataError, RecipeError
+from squint.interop import elsewhere
 from squint.nn import encoders
 from squint.recipe import Recipe
 from squint.runs import Run
@@ -30,7 +32,8 @@ from squint.views.two_views import EvaluationView
 
 _PAIR = (
     "An encoder is a pair of files, encoder.safetensors and encoder.json; a run writes both with "
-    "its first checkpoint. Weights of other origin are for `squint evaluate FILE --encoder NAME`."
+    "its first checkpoint, and `squint import FILE --out …` makes such a pair of weights of other "
+    "origin."
 )
 
 
@@ -97,15 +100,42 @@ def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:
     Raises:
         RunError: the files can't be written.
     """
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()
+    save_pair(folder / "encoder.safetensors", encoder, recipe.encoder, recipe.views)
+
+
+def save_pair(path: Path, encoder: nn.Module, config: EncoderConfig, views: ViewsConfig) -> None:
+    """Write an encoder to `path`, and its JSON beside it, each whole or not at all.
+
+    Raises:
+        RunError: the files can't be written.
+    """
+    write_tensors(path, encoder.state_dict())
+    card = {
+        "architecture": codec.encode(config),
+        "feature_dim": encoder.dim,
+        "input": input_of(config, views),
+        "views": codec.encode(views),
+        "load": _recipe_for_loading(config, views, Path(path.name)),
     }
-    with runs.replacing(folder / "encoder.safetensors") as temporary:
+    runs.write_json(path.with_suffix(".json"), card)
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors by name, whole or not at all; with torch's own form if `path` ends in .pth.
+
+    Raises:
+        RunError: the file can't be written.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with runs.replacing(path) as temporary:
+        if path.suffix == ".pth":
+            with temporary.open("wb") as file:
+                torch.save(plain, file)
+            return
         try:
-            safetensors.torch.save_file(state, temporary)
+            safetensors.torch.save_file(plain, temporary)
         except SafetensorError as error:  # its own name for a full disk
             raise OSError(str(error)) from error
-    runs.write_json(folder / "encoder.json", _card(encoder, recipe))
 
 
 def load(path: str | Path | Run) -> PretrainedEncoder:
@@ -147,62 +177,26 @@ def build(config: EncoderConfig) -> encoders.Encoder:
     return encoders.build(**dataclasses.asdict(config))
 
 
-def _card(encoder: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """What encoder.json says: architecture, input, and how to load the weights."""
-    views = recipe.views
+def input_of(config: EncoderConfig, views: ViewsConfig) -> dict[str, Any]:
+    """What an encoder reads, in words and numbers that JSON can hold."""
     return {
-        "architecture": codec.encode(recipe.encoder),
-        "feature_dim": encoder.dim,
-        "input": {
-            "channels": recipe.encoder.in_channels,
-            "size": views.evaluation.size,
-            "crop": views.evaluation.crop,
-            "interpolation": views.evaluation.interpolation,
-            "range": [0.0, 1.0],
-            "mean": list(views.mean),
-            "std": list(views.std),
-        },
-        "views": codec.encode(views),
-        "load": _recipe_for_loading(recipe.encoder, views.evaluation.size),
+        "channels": config.in_channels,
+        "size": views.evaluation.size,
+        "crop": views.evaluation.crop,
+        "interpolation": views.evaluation.interpolation,
+        "range": [0.0, 1.0],
+        "mean": list(views.mean),
+        "std": list(views.std),
     }
 
 
-def _recipe_for_loading(config: EncoderConfig, side: int) -> dict[str, str]:
-    """Python that makes the file where it lies a model that gives features, by library.
-
-    Wrong keys are an error in each.
-    """
-    lines = {"squint": "import squint\nencoder = squint.load_encoder('encoder.safetensors')"}
-    library = encoders.library_of(config.name)
-    name = config.name.rpartition("/")[2]
-    state = "safetensors.torch.load_file('encoder.safetensors')"
-    channels = f", in_chans={config.in_channels}" if config.in_channels != 3 else ""
-
-    def timm(model: str) -> str:
-        return (
-            "import safetensors.torch, timm\n"
-            f"model = timm.create_model({model}, num_classes=0{channels})\n"
-            f"model.load_state_dict({state})\n"
-            "model.eval()"
-        )
-
-    if library == "squint" and name.startswith("mocov3_vit"):
-        # timm has no such stem, and no positions but those of the file, which are of 224 px
-        if "conv" not in name and side == 224:
-            size = name.removeprefix("mocov3_vit_")
-            lines["timm"] = timm(f"'vit_{size}_patch16_224', num_heads=12")
-        return lines
-    plain = config.stem == "imagenet" and config.width == 1.0 and name != "resnet10"
-    if plain and library in ("squint", "timm"):
-        lines["timm"] = timm(f"'{name}'")
-    if plain and config.in_channels == 3 and library in ("squint", "torchvision"):
-        lines["torchvision"] = (
-            "import safetensors.torch, torch, torchvision\n"
-            f"model = torchvision.models.get_model('{name}', weights=None)\n"
-            f"keys = model.load_state_dict({state}, strict=False)\n"
-            "missing = {key.rpartition('.')[0] for key in keys.missing_keys}\n"
-            "assert not keys.unexpected_keys and len(missing) == 1  # its classifier\n"
-            "model.set_submodule(*missing, torch.nn.Identity())\n"
-            "model.eval()"
-        )
-    return lines
+def _recipe_for_loading(config: EncoderConfig, views: ViewsConfig, file: Path) -> dict[str, str]:
+    """Python that makes the file where it lies a model that gives features, by library."""
+    found = {"squint": f"import squint\nencoder = squint.load_encoder({str(file)!r})"}
+    for model in (
+        elsewhere.in_timm(config, views.evaluation.size),
+        elsewhere.in_torchvision(config),
+    ):
+        if isinstance(model, elsewhere.Model) and not model.own_positions:
+            found[model.library] = elsewhere.lines(model, views, file)
+    return found

@@ -1,7 +1,8 @@
 """What a library feeds the architectures it names: size, crop, normalisation."""
 
+import dataclasses
 import importlib
-from typing import Any
+from typing import Any, Literal
 
 from squint.configs import EncoderConfig
 from squint.nn import encoders
@@ -16,8 +17,8 @@ from squint.views.recipes import (
 )
 
 
-def own_input(config: EncoderConfig) -> ViewsConfig:
-    """The evaluation input of an architecture by its name.
+def own_input(config: EncoderConfig, *, size: int | Literal["own"] = "own") -> ViewsConfig:
+    """The evaluation input of an architecture by its name, at its own size or another.
 
     timm's: the data config of the name's default weights. torchvision's: the transforms of its
     default weights. Ours: ImageNet's normalisation, 224 of 256 px, bilinear (torchvision's); with
@@ -26,6 +27,14 @@ def own_input(config: EncoderConfig) -> ViewsConfig:
     # differs from timm: interpolations other than bilinear are bicubic, images are cropped square
     # (not squashed) before they are resized.
     """
+    views = _own_input(config)
+    if size == "own":
+        return views
+    shown = dataclasses.replace(views.evaluation, size=size)
+    return dataclasses.replace(views, size=size, evaluation=shown)
+
+
+def _own_input(config: EncoderConfig) -> ViewsConfig:
     if config.stem == "cifar":
         return _views(CIFAR_MEAN, CIFAR_STD, 32, 1.0, "bicubic")
     library, name = encoders.library_of(config.name), config.name.rpartition("/")[2]

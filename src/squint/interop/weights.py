@@ -1,6 +1,7 @@
 """Weights of anyone's: a file with timm's or torchvision's key names, fitted to an architecture."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from squint.views.recipes import ViewsConfig
 
 _INSIDE = (
     *("classy_state_dict", "base_model"),  # VISSL
-    *("state_dict", "model", "state_dict_ema", "model_state_dict", "trunk"),
+    *("state_dict", "model", "state_dict_ema", "model_state_dict", "trunk", "teacher"),
 )
 """Where training scripts put the weights in what they save, outermost first."""
-_PREFIXES = (
+PREFIXES = (
     "",
     "module.",
     "module.encoder_q.",
     "module.base_encoder.",
+    "module.backbone.",
+    "module.encoder.",
     "encoder_q.",
     "base_encoder.",
     "encoder.",
@@ -37,6 +40,19 @@ _PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"
 """Of a torchvision ResNet's parts in `nn.Sequential(*resnet.children())`, lightly's backbone."""
 _HEADS = ("fc.", "head.", "classifier.", "heads.", "head_dist.", "projector.", "predictor.")
 """What may be left over: what sits on an encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What of a file an encoder took."""
+
+    prefix: str
+    """What stood before its own names."""
+    loaded: int
+    wanted: int
+    """Tensors of the encoder; the rest are BatchNorm's counters, which nothing reads."""
+    ignored: tuple[str, ...]
+    """Names that are not its own, as in the file."""
 
 
 def library_encoder(
@@ -91,15 +107,15 @@ def read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture: str) -> None:
+def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture: str) -> Fitted:
     """Load weights into an encoder; prefixes and heads of training scripts are taken off.
 
     Raises:
         CheckpointError: a tensor is missing, of another shape, or left over; says which.
     """
     wanted = encoder.state_dict()
-    state = _named(state)
-    prefix = max(_PREFIXES, key=lambda p: sum(p + name in state for name in wanted))
+    state = named(state)
+    prefix = max(PREFIXES, key=lambda p: sum(p + name in state for name in wanted))
     ours = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     counters = "num_batches_tracked"  # older files lack them, and evaluation does not read them
     missing = [k for k in wanted if k not in ours and not k.endswith(counters)]
@@ -127,11 +143,14 @@ def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture
             "Name the architecture the weights are of with --encoder (and --stem, --width)."
         )
     encoder.load_state_dict({k: ours.get(k, v) for k, v in wanted.items()})
+    loaded = {prefix + k for k in wanted if k in ours}
+    ignored = tuple(k for k in state if k not in loaded)
+    return Fitted(prefix=prefix, loaded=len(loaded), wanted=len(wanted), ignored=ignored)
 
 
-def _named(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def named(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors of a ResNet kept as a Sequential under the ResNet's own names; others as is."""
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         if {f"{prefix}0.weight", f"{prefix}1.running_mean", f"{prefix}4.0.conv1.weight"} <= {
             *state
         }:
