@@ -137,8 +137,7 @@ class Health:
     def _remedy(self, word: Word) -> str:
         """What to try: the setting that is most likely at fault."""
         recipe, optim = self._recipe, self._recipe.optim
-        adaptive = optim.name == "adamw"
-        if word in ("full collapse", "diverging", "at chance") and adaptive and optim.lr > 5e-3:
+        if optim.name == "adamw" and optim.lr > 5e-3:
             return f"--lr {optim.lr:g} is a rate for SGD or LARS; adamw wants about 1e-3."
         if word == "dimensional collapse" and isinstance(recipe.compression, CEBConfig):
             return (
