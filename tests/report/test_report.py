@@ -312,6 +312,8 @@ def test_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:
     assert "c-simclr on photos over compression.beta" in page.text
     assert "50.0% ± 2.0%" in page.text and "beta=2: no memory" in page.text
     assert "2 runs side by side" in page.text
+    runs.write_json(tmp_path / "sweep" / "sweep.json", {"summary": 3, "runs": [*rows, 7, None]})
+    assert "Over all seeds" not in Page(report(tmp_path / "sweep", overwrite=True)).text
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:

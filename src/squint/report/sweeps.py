@@ -15,8 +15,7 @@ FILE = "sweep.json"
 
 def runs_of(folder: Path) -> list[Path]:
     """The runs of a sweep that are there, in its order; [] for any other folder."""
-    rows = _read(folder).get("runs", [])
-    names = [mapping(row).get("path") for row in rows] if isinstance(rows, list) else []
+    names = [row.get("path") for row in _rows(_read(folder), "runs")]
     inside = [folder / name for name in names if isinstance(name, str)]
     return [path for path in inside if (path / "recipe.json").exists()]
 
@@ -29,7 +28,7 @@ def summaries(folders: list[Path]) -> Html | None:
 
 def _summary(folder: Path) -> Html | None:
     sweep = _read(folder)
-    rows = [mapping(row) for row in sweep.get("summary", ())]
+    rows = _rows(sweep, "summary")
     if not rows:
         return None
     names = dict.fromkeys(name for row in rows for name in row if name != "value")
@@ -37,7 +36,7 @@ def _summary(folder: Path) -> Html | None:
     caption = f"{sweep.get('recipe')} on {sweep.get('data')} over {sweep.get('over')}"
     columns = ["mean ± deviation over seeds", *(str(row.get("value")) for row in rows)]
     note = tag("p", sweep.get("note") or None, class_="note")
-    failed = [mapping(row) for row in sweep.get("runs", ()) if "error" in mapping(row)]
+    failed = [row for row in _rows(sweep, "runs") if "error" in row]
     bad = (tag("p", f"{r.get('path')}: {r['error']}", class_="alert") for r in failed)
     return tag("div", table(caption, columns, cells), note, bad)
 
@@ -47,6 +46,11 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
     deviation = number(spread.get("std"))
     beside = "" if deviation is None else f" ± {shown(name, deviation)}"
     return shown(name, spread.get("mean")) + beside
+
+
+def _rows(sweep: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    rows = sweep.get(name)
+    return [mapping(row) for row in rows] if isinstance(rows, list) else []
 
 
 def _read(folder: Path) -> Mapping[str, Any]:
