@@ -325,13 +325,14 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_swept_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / "a.tmp-1-x", tmp_path / "a.tmp-2-x"
-    old.touch()
-    new.touch()
-    os.utime(old, (0, 0))
+    old, new, other = (tmp_path / f".{name}-x" for name in ("a.tmp-1", "a.tmp-2", "ba.tmp-1"))
+    for file in (old, new, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (0, 0))
     with cachedir.written_whole(tmp_path / "a") as file:
         file.write(b"x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.tmp-2-x"]
+    assert set(tmp_path.iterdir()) == {tmp_path / "a", new, other}
 
 
 def test_the_cache_directory_follows_the_environment(

@@ -17,7 +17,7 @@ def views(arguments: list[str]) -> None:
     from squint.pictures.options import ViewsOptions
     from squint.recipe import Recipe
 
-    name, *rest = with_recipe(arguments, verb="views")
+    name, *rest = with_recipe(arguments, verb="views", out="views.png")
     preset = presets.recipe(name)
 
     @dataclass(frozen=True, kw_only=True)

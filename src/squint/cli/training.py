@@ -168,13 +168,13 @@ def sweep(arguments: list[str]) -> None:
     print(f"Every number: {flags.out / 'sweep.json'}; pictures: {flags.out / 'figures'}")
 
 
-def with_recipe(arguments: list[str], *, verb: str, more: str = "") -> list[str]:
+def with_recipe(arguments: list[str], *, verb: str, more: str = "", out: str = "RUN") -> list[str]:
     """The arguments, which begin with a recipe; any recipe where only help is asked for."""
     if arguments and not arguments[0].startswith("-"):
         return arguments
     if not {"-h", "--help"} & set(arguments):
         raise RunError(
             f"the recipe is missing: it comes first, as in `squint {verb} simclr@tiny {more}--data "
-            "SRC --out RUN`. `squint recipes` lists them."
+            f"SRC --out {out}`. `squint recipes` lists them."
         )
     return ["c-simclr", "--help"] if verb == "sweep" else ["simclr", "--help"]

@@ -1,6 +1,7 @@
 """Where derived files are kept, and how they come to be: whole or not at all."""
 
 import contextlib
+import glob
 import os
 import time
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 def _sweep(path: Path) -> None:
     """Remove what a killed process left of this file, once nobody can be writing it any more."""
-    for left in path.parent.glob(f"*{path.name}.tmp-*"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 left.unlink()

@@ -309,7 +309,9 @@ def _farewell(run: Run) -> str:
     quarantine = run.path / "quarantine.txt"
     bad = len(quarantine.read_text(encoding="utf-8").splitlines()) if quarantine.exists() else 0
     aside = f"; unreadable images: {bad:,}, listed in {quarantine}" if bad else ""
-    return f"finished: {run.encoder}{aside}. Measure it with: squint evaluate {run.path}"
+    words = [record["health"] for record in run.records() if "health" in record]
+    health = f", {words[-1]}" if words else ""
+    return f"finished{health}: {run.encoder}{aside}. Measure it with: squint evaluate {run.path}"
 
 
 def optimizer_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
@@ -406,6 +408,7 @@ def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
     negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
     parts = f" in pieces of {batch // setup.pieces}" if setup.pieces > 1 else ""
     unreadable = f", {bad} unreadable set aside" if bad else ""
+    rising = ", all of it warm-up" if plan.warmup_steps >= plan.total_steps else ""
     start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
     return (
         f"{recipe.name}  {start_word}\n"
@@ -415,5 +418,5 @@ def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
         f"  views    {pick(recipe.train.views_path, runtime.device).description}\n"
         f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
         f"  length   {plan.total_steps} steps, epochs: {recipe.train.epochs:g}, learning rate up "
-        f"to {plan.lr:g} ({recipe.optim.name})"
+        f"to {plan.lr:g} ({recipe.optim.name}){rising}"
     )
