@@ -44,13 +44,13 @@ BELOW = {
     },
 }
 BELOW["evaluate"] = set(BELOW) - {"presets"}
+# names and colours of results, which load nothing heavy
+BELOW["report"] = {"errors", "codec", "runs", "evaluate"}
 BELOW["pictures"] = {"errors", "runs", "data", "views", "recipe", "evaluate"}
-BELOW["train"] = set(BELOW) - {"pictures"}
+BELOW["train"] = set(BELOW) - {"pictures", "report"}
 BELOW["demo"] = set(BELOW)
 BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}
 BELOW["sweep"] = set(BELOW)
-# names and colours of results, which load nothing heavy
-BELOW["report"] = {"errors", "codec", "runs", "evaluate"}
 BELOW["doctor"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 BELOW["integrations"] = set(BELOW) - {"cli"}  # on top, and nothing may import it

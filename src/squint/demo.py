@@ -1,4 +1,4 @@
-"""`squint demo`: SimCLR and C-SimCLR side by side on built-in images, from nothing to a table."""
+"""`squint demo`: SimCLR and C-SimCLR side by side on built-in images, from nothing to a page."""
 
 import dataclasses
 from pathlib import Path
@@ -9,6 +9,7 @@ from squint.errors import RunError
 from squint.evaluate.protocols import evaluate
 from squint.evaluate.table import side_by_side
 from squint.recipe import Recipe
+from squint.report import report
 from squint.runs import Run
 from squint.train.pretrain import pretrain, train_or_resume
 from squint.views.recipes import Blur, Crop, EvalView, Jitter, View
@@ -18,7 +19,7 @@ _PROTOCOLS = ("knn", "linear", "compression")
 
 
 def main(out: Path, *, epochs: float, seed: int, device: str, overwrite: bool = False) -> None:
-    """Train both methods on the built-in images, measure them on its test split, print a table.
+    """Train both methods on the built-in images, measure them on its test split, show the results.
 
     A finished run with the same recipe is measured again, an unfinished one is continued.
 
@@ -58,7 +59,8 @@ def main(out: Path, *, epochs: float, seed: int, device: str, overwrite: bool = 
         tables.append(evaluate(run, data=images, protocols=_PROTOCOLS, device=device))
         print()
     side_by_side(dict(zip(_METHODS, tables, strict=True)))
-    print(f"\nEvery number with its protocol: {out}/*/evaluation.json")
+    page = report([out / method for method in _METHODS], out=out / "report.html", overwrite=True)
+    print(f"\nCurves, recipes, every number with its protocol, on one page: {page}")
 
 
 def _check_same(folder: Path, wanted: Recipe) -> None:
