@@ -50,13 +50,11 @@ def test_images_of_test_that_are_in_train(tmp_path: Path) -> None:
     photos.photo(5).resize((48, 36)).save(tmp_path / "test/small.png")
     photos.photo(7).save(tmp_path / "train/again.jpg", quality=60)
     findings, sample = told(tmp_path)
-    assert set(sample.leaks) == {
-        ("train/003.jpg", "test/copy.jpg"),
-        ("train/005.jpg", "test/small.png"),
-    }
-    assert level(findings, "2 images of other splits also in train") == "problem"
+    assert sample.copied_leaks == (("train/003.jpg", "test/copy.jpg"),)
+    assert sample.near_leaks == (("train/005.jpg", "test/small.png"),)
+    assert level(findings, "1 image of other splits also in train: test/copy.jpg") == "problem"
     assert level(findings, "1 exact copy of other images") == "note"
-    assert level(findings, "2 pairs of images that are nearly the same") == "note"
+    assert level(findings, "2 pairs of nearly the same image (1 image of other splits") == "note"
 
 
 def test_broken_files_are_named_with_their_reasons(tmp_path: Path) -> None:

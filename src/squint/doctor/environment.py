@@ -126,13 +126,13 @@ def _of_versions(machine: Machine) -> Finding:
     if machine.demanded:
         needed = " ".join(f"'{name}{what}'" for name, what in machine.demanded.items())
         return problem(
-            f"{told}: Squint needs {', '.join(machine.demanded)} that are newer, or at all.",
+            f"{told}: Squint needs {', '.join(machine.demanded)} that are newer, or at all",
             f"pip install --upgrade {needed}",
             prevents_training=True,
         )
     if machine.torchvision_error:
         return problem(
-            f"{told}: torchvision can't be imported ({machine.torchvision_error}).",
+            f"{told}: torchvision can't be imported ({machine.torchvision_error})",
             "Install the torchvision that was built for this torch, from the same place.",
             prevents_training=True,
         )
@@ -149,7 +149,7 @@ def _of_device(machine: Machine) -> list[Finding]:
     )
     if machine.unseen_gpu:
         wrong = "there is an NVIDIA driver, but torch finds no GPU"
-        return [told, problem(f"{wrong}.", "Install a torch built for the driver's CUDA version.")]
+        return [told, problem(wrong, "Install a torch built for the driver's CUDA version.")]
     if machine.device == "cpu" and machine.precision == "float32":
         slow = (
             "this processor does not multiply bfloat16 in hardware: steps take up to twice as long"

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,8 +78,10 @@ class Sample:
     copies: tuple[tuple[str, str], ...]
     near: tuple[tuple[str, str], ...]
     more_near: bool
-    leaks: tuple[tuple[str, str], ...]
-    """An image of train, and one of another split that is a copy of it or near it."""
+    copied_leaks: tuple[tuple[str, str], ...]
+    """An image of train, and one of another split that is a copy of it."""
+    near_leaks: tuple[tuple[str, str], ...]
+    """An image of train, and one of another split that is near it."""
 
 
 def contents(images: Images) -> Contents:
@@ -205,16 +207,23 @@ def _pairs(images: Images, found: list[_Look]) -> dict[str, Any]:
     twins = duplicates.find([each.digest for each in shown], thumbnails)
     rows = [each.row for each in shown]
     splits = _splits(images)
-    leaked: dict[int, int] = {}  # each image of another split once
-    for one, other in twins.pairs():
-        if splits[rows[one]] == "train" and splits[rows[other]] not in ("train", ""):
-            leaked.setdefault(rows[other], rows[one])
-    named = images.paths.__getitem__
+
+    def named(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
+        return tuple((images.paths[rows[one]], images.paths[rows[other]]) for one, other in pairs)
+
+    def leaks(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
+        leaked: dict[int, int] = {}  # each image of another split once
+        for one, other in pairs:
+            if splits[rows[one]] == "train" and splits[rows[other]] not in ("train", ""):
+                leaked.setdefault(other, one)
+        return named((one, other) for other, one in leaked.items())
+
     return {
-        "copies": tuple((named(rows[a]), named(rows[b])) for a, b in twins.copies),
-        "near": tuple((named(rows[a]), named(rows[b])) for a, b in twins.near),
+        "copies": named(twins.copies),
+        "near": named(twins.near),
         "more_near": twins.more,
-        "leaks": tuple((named(train), named(other)) for other, train in leaked.items()),
+        "copied_leaks": leaks(twins.copies),
+        "near_leaks": leaks(twins.near),
     }
 
 

@@ -130,12 +130,10 @@ def _of_cost(contents: Contents, sample: Sample) -> Iterable[Finding]:
 
 
 def _of_twins(contents: Contents, sample: Sample) -> Iterable[Finding]:
-    if sample.leaks:
-        train, other = zip(*sample.leaks[:_NAMED], strict=True)
-        first = "; ".join(f"{a} = {b}" for a, b in zip(other, train, strict=True))
+    if sample.copied_leaks:
         yield problem(
-            f"{_counted(len(sample.leaks), 'image')} of other splits also in train, or nearly: "
-            f"{first}{'; …' * (len(sample.leaks) > _NAMED)}",
+            f"{_counted(len(sample.copied_leaks), 'image')} of other splits also in train: "
+            f"{_paired(sample.copied_leaks)}",
             "Take them out of one: kNN and probes count as recognised what was learned by heart.",
         )
     if sample.copies:
@@ -145,11 +143,12 @@ def _of_twins(contents: Contents, sample: Sample) -> Iterable[Finding]:
             "Remove them: in one batch, a copy is pushed away from its twin.",
         )
     if sample.near:
-        at_least = "at least " * sample.more_near
+        leaks = len(sample.near_leaks)
+        leaked = f" ({_counted(leaks, 'image')} of other splits with a twin in train)" * bool(leaks)
         yield note(
-            f"{at_least}{_counted(len(sample.near), 'pair')} of images that are nearly the same: "
-            f"{_paired(sample.near)}",
-            "Look at some; `--json F` lists all. Resized or compressed again, they are duplicates.",
+            f"{'at least ' * sample.more_near}{_counted(len(sample.near), 'pair')} of nearly the "
+            f"same image{leaked}: {_paired(sample.near_leaks or sample.near)}",
+            "Look at some (`--json F` lists all): what was resized or compressed counts twice.",
         )
     if not (sample.copies or sample.near):
         yield ok("no duplicates among the decoded images")

@@ -80,28 +80,28 @@ def suggest(found: Situation) -> Suggestion | None:
     if method == "moco-v2":
         reasons.append(
             f"MoCo v2: about {fits} images fit into the {_free(found)} that are free, too few to "
-            "be told apart from each other; its negatives come from a queue instead."
+            "be told apart from each other; its negatives come from a queue instead"
         )
     elif batch > fits:
         changes["train.micro_batch_size"] = "auto"
         reasons.append(
             f"SimCLR in pieces: a batch of {batch} does not fit into the {_free(found)} that are "
-            "free; `auto` lets it through in parts with the gradient of the whole."
+            "free; `auto` lets it through in parts with the gradient of the whole"
         )
     else:
         reasons.append(
             f"SimCLR: a batch of {batch} fits, has {2 * batch - 2} negatives for each code, and "
-            "needs neither queue nor second encoder."
+            "needs neither queue nor second encoder"
         )
     if batch != preset.train.batch_size:
         changes["train.batch_size"] = batch
         if batch == _power_of_two(found.images // 2):
-            reasons.append(f"A batch of {batch}: at least two steps an epoch.")
+            reasons.append(f"A batch of {batch}: at least two steps an epoch")
     changes["train.epochs"], why = _epochs(found, setting)
     reasons.append(why)
     name = f"{method}@{setting}"
     reasons.append(
-        f"c-{name} is the same with compression, and measures what the views do not share."
+        f"c-{name} is the same with compression, and measures what the views do not share"
     )
     return Suggestion(name=name, changes=changes, reasons=tuple(reasons))
 
@@ -154,7 +154,9 @@ def of_recipe(name: str, recipe: Recipe, found: Situation, data: str) -> Section
                 "@cifar and @tiny are for images of about 32 px, or set --views.size.",
             )
         )
-    command = f"squint pretrain {name} --data {shlex.quote(data)} --out runs/first"
+    command = ""
+    if found.images >= batch:
+        command = f"squint pretrain {name} --data {shlex.quote(data)} --out runs/first"
     return Section(title=f"Recipe: {name}", findings=tuple(findings), facts=found, command=command)
 
 
@@ -163,18 +165,18 @@ def _setting(found: Situation) -> tuple[str, str, dict[str, Any], list[str]]:
     cpu, px = found.device == "cpu", f"{found.side} px"
     if found.side <= LARGEST_SIDE:
         name, why = ("tiny", "a narrow network for a CPU") if cpu else ("cifar", "ResNet-18")
-        return name, name, {}, [f"@{name}: the median image is of {px}; {why}."]
+        return name, name, {}, [f"@{name}: the median image is of {px}; {why}"]
     small = {"views.size": 96, "views.evaluation.size": 96}
     if cpu:
         why = (
             f"@folder with ResNet-18 at 96 px: images of {px} on a CPU; at 224 px a step of "
-            "ResNet-50 has some twelve times as much to do."
+            "ResNet-50 has some twelve times as much to do"
         )
         return "small-96", "folder", {"encoder.name": "resnet18"} | small, [why]
     if found.side < _MEDIUM:
-        why = f"@folder at 96 px: views of 224 px of images of {px} would be mostly interpolated."
+        why = f"@folder at 96 px: views of 224 px of images of {px} would be mostly interpolated"
         return "folder-96", "folder", small, [why]
-    return "folder", "folder", {}, [f"@folder: images of {px}, ResNet-50 at 224 px on a GPU."]
+    return "folder", "folder", {}, [f"@folder: images of {px}, ResNet-50 at 224 px on a GPU"]
 
 
 def _method(found: Situation, fits: int, wanted: int) -> tuple[str, int]:
@@ -189,14 +191,14 @@ def _epochs(found: Situation, setting: str) -> tuple[int, str]:
     few = "more for fewer images"
     if setting == "tiny":
         epochs = _round(min(400, max(10, 1.6e6 / found.images)))
-        return epochs, f"{epochs} epochs: as many images in all as @tiny shows of CIFAR-10; {few}."
+        return epochs, f"{epochs} epochs: {few}, 32 for the 50,000 of CIFAR-10"
     if setting == "cifar":
         epochs = _round(min(1000, max(100, 5e7 / found.images)))
-        return epochs, f"{epochs} epochs, up to the 1000 published for CIFAR-10; {few}."
+        return epochs, f"{epochs} epochs: {few}, 1000 for the 50,000 of CIFAR-10"
     cpu = found.device == "cpu"
     epochs = _round(min(200 if cpu else 800, max(100, 200 * math.sqrt(1e5 / found.images))))
     most = ", at most 200 on a CPU" * cpu
-    return epochs, f"{epochs} epochs: {few}, 100 for a million{most}."
+    return epochs, f"{epochs} epochs: {few}, 100 for a million{most}"
 
 
 def _fitting(found: Situation, size: str) -> int:

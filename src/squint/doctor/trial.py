@@ -1,6 +1,7 @@
 """A short trial of a recipe on these images and this device: where a step's time goes."""
 
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ SECONDS = 10.0
 _PIXELS = 2**20
 """Of both views of a batch on a CPU, beyond which fewer images stand for all."""
 _LONG_WAIT = 0.2
+_BUSY = 1.5
 _WORTH_A_WORD = 0.001
 """Shares of a step."""
 _PEAK = Path("/proc/self/status")
@@ -35,11 +37,16 @@ class Trial:
     """Of the recipe."""
     measured_batch_size: int
     """Of the trial: smaller where memory or patience asks for it."""
+    pieces: int
+    """In which a batch goes through the encoder, for want of memory."""
     total_steps: int
     bound_seconds: float
     """Least time of a measured step's encoder on this device."""
     parts: dict[str, float]
     """Seconds of each part of a measured step, as `train.roofline.PARTS`."""
+    load: float | None
+    """Processes that wanted a core in the minute before, on average; None where nobody says."""
+    cores: int
     peak_bytes: int | None
     """On CUDA, allocated at once; elsewhere, this process's most, its libraries included."""
 
@@ -76,8 +83,9 @@ def run(images: Images, recipe: Recipe, *, seconds: float = SECONDS) -> Trial:
     from squint.train import roofline
     from squint.train.feed import prepare
     from squint.train.pieces import memory_errors_explained, pieces_of
-    from squint.train.runtime import start
+    from squint.train.runtime import cores, start
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with start(recipe.train) as runtime:
         readable = prepare(images, recipe).images
         method = methods.build(recipe, images=len(readable))
@@ -95,9 +103,12 @@ def run(images: Images, recipe: Recipe, *, seconds: float = SECONDS) -> Trial:
             images=len(readable),
             batch_size=recipe.train.batch_size,
             measured_batch_size=part.train.batch_size,
+            pieces=pieces,
             total_steps=recipe.total_steps(len(readable)),
             bound_seconds=found.bound_seconds,
             parts=found.parts,
+            load=load,
+            cores=cores(),
             peak_bytes=torch.cuda.max_memory_allocated(runtime.device) if cuda else _peak_bytes(),
         )
 
@@ -122,7 +133,7 @@ def _facts(trial: Trial) -> dict[str, Any]:
 
 
 def _findings(trial: Trial) -> list[Finding]:
-    step, bound = trial.step_seconds, trial.bound_seconds
+    step = trial.step_seconds
     smaller = trial.measured_batch_size < trial.batch_size
     of = f" (measured in batches of {trial.measured_batch_size})" * smaller
     longest = sorted(trial.parts.items(), key=lambda part: -part[1])
@@ -134,10 +145,7 @@ def _findings(trial: Trial) -> list[Finding]:
             f"{trial.precision}{of}"
         ),
         ok(f"a step takes {1e3 * step:,.1f} ms: {shares}"),
-        ok(
-            f"the least its encoder could take here is {1e3 * bound:,.1f} ms ({bound / step:.0%}): "
-            "its operations, or memory traffic, at the rates this device was seen to reach"
-        ),
+        ok(_of_bound(trial)),
     ]
     if trial.peak_bytes is not None:
         whose = (
@@ -153,13 +161,28 @@ def _findings(trial: Trial) -> list[Finding]:
         told = f"a step waits for its images for {trial.parts['wait'] / step:.0%} of the time"
         remedy = (
             "--workers N while cores are idle; `squint pack` makes a copy that decodes faster; "
-            "a local disk."
+            "a local disk; on CUDA with few cores, --train.decode nvjpeg."
         )
         found.append(note(told, remedy))
+    if trial.load is not None and trial.load > _BUSY * trial.cores:
+        busy = f"the machine was busy with other work (load {trial.load:.1f}, cores {trial.cores})"
+        found.append(note(f"{busy}: on a quiet one training takes less time"))
     if smaller:
-        told = "other batches may be a little faster or slower for each image"
-        found.append(note(f"{told}; SimCLR and MoCo v3 in pieces take a third longer"))
+        found.append(note("a whole batch may take a little more or less time for each image"))
+    if trial.pieces > 1:
+        told = f"in {trial.pieces} pieces SimCLR and MoCo v3 take a third longer than that"
+        found.append(note(told))
     return found
+
+
+def _of_bound(trial: Trial) -> str:
+    step, bound = trial.step_seconds, trial.bound_seconds
+    if bound > step:  # both are measured, one after the other
+        return "a step takes no longer than its encoder has to, within what can be measured here"
+    return (
+        f"the least its encoder could take here is {1e3 * bound:,.1f} ms ({bound / step:.0%}): its "
+        "operations, or memory traffic, at the rates this device was seen to reach"
+    )
 
 
 def _part_of(recipe: Recipe, pieces: int, *, on_cpu: bool) -> Recipe:
