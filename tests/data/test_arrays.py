@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels
+from image_files import pixels
 
 from squint.data import open_source
 from squint.errors import DataError

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels, write_tree
+from image_files import pixels, write_tree
 from PIL import Image
 
 from squint.data import open_source

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels, png
+from image_files import pixels, png
 from PIL import Image, features
 
 from squint.data.decode import Raw, Unreadable, decode, inspect

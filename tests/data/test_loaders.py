@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import pixels, write_tree
+from image_files import pixels, write_tree
 from PIL import Image
 from torch import Tensor
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-from pictures import pixels, png, write_tree
+from image_files import pixels, png, write_tree
 from PIL import Image
 
 from squint.data import Bad, Images, Packed, Unreadable, cache, cachedir, open_source, pack

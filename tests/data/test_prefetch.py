@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictures import write_tree
+from image_files import write_tree
 from torch import Tensor
 
 from squint.data import Images, Order, open_source

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from pictures import pixels, png, write_tree
+from image_files import pixels, png, write_tree
 
 from squint.data import Bad, Quarantine, check, open_source, preflight
 from squint.data.quarantine import allowed, lines

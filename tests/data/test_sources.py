@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels, png, write_tree
+from image_files import pixels, png, write_tree
 
 from squint.data import Unreadable, from_anywhere, open_source
 from squint.errors import DataError

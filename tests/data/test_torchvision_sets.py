@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import pixels
+from image_files import pixels
 from PIL import Image
 from torchvision import datasets
 

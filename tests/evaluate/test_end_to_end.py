@@ -27,7 +27,6 @@ from squint.evaluate.options import (
     FewshotOptions,
     FinetuneOptions,
     Options,
-    SubjectOptions,
     TransferOptions,
 )
 from squint.interop.encoder import load
@@ -181,8 +180,8 @@ def test_features_give_scikit_learn_the_same_numbers(measured: Measured) -> None
 
 
 def evaluated(measured: Measured, protocol: str, options: Options, out: Any) -> dict[str, Any]:
-    subject = SubjectOptions(out=str(out / "evaluation.json"))
-    table = squint.evaluate(measured.run, protocols=(protocol,), options=options, subject=subject)
+    results = out / "evaluation.json"
+    table = squint.evaluate(measured.run, protocols=(protocol,), options=options, out=results)
     return table["results"]
 
 

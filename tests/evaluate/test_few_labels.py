@@ -100,9 +100,14 @@ def test_every_linear_probe_follows_the_linear_options(
             fewshot=FewshotOptions(shares=(0.2, 1.0), shots=(1,), draws=2, seed=8),
             transfer=TransferOptions(train_data=source),
         )
-        given = SubjectOptions(size=32, out=str(tmp_path / "out.json"))
+        given, out = SubjectOptions(size=32), tmp_path / "out.json"
         table = evaluate(
-            "timm:resnet10t", data=source, protocols=protocols, subject=given, options=options
+            "timm:resnet10t",
+            data=source,
+            protocols=protocols,
+            subject=given,
+            out=out,
+            options=options,
         )
         return {name: entry["protocol"] for name, entry in table["results"].items()}
 
@@ -248,15 +253,20 @@ def test_transfer_matches_classes_by_name_and_drops_the_others(tmp_path: Path) -
 def test_transfer_from_source_to_source(tmp_path: Path) -> None:
     first = other_source(tmp_path / "a", ["x", "y"])
     second = other_source(tmp_path / "b", ["x", "y"])
-    given = SubjectOptions(size=32, out=str(tmp_path / "out.json"))
+    given, out = SubjectOptions(size=32), tmp_path / "out.json"
     options = Options(transfer=TransferOptions(train_data=first))
     table = evaluate(
-        "timm:resnet10t", data=second, protocols=("transfer",), subject=given, options=options
+        "timm:resnet10t",
+        data=second,
+        protocols=("transfer",),
+        subject=given,
+        out=out,
+        options=options,
     )
     entry = table["results"]["transfer_linear_top1"]
     assert first in entry["protocol"] and second in entry["protocol"]
     with pytest.raises(RunError, match=r"--transfer\.train-data"):
-        evaluate("timm:resnet10t", data=second, protocols=("transfer",), subject=given)
+        evaluate("timm:resnet10t", data=second, protocols=("transfer",), subject=given, out=out)
 
 
 def test_the_augmented_probe_and_the_comparison_run(
@@ -275,7 +285,8 @@ def test_the_augmented_probe_and_the_comparison_run(
         "timm:resnet10t",
         data=small.source(tmp_path),
         protocols=("linear-sgd", "compare"),
-        subject=SubjectOptions(size=32, out=str(out)),
+        subject=SubjectOptions(size=32),
+        out=out,
         options=options,
     )
     entry = table["results"]["linear_sgd_byol_top1"]
@@ -293,7 +304,8 @@ def test_every_choice_of_an_sgd_probe_stands_in_its_protocol(tmp_path: Path) -> 
         "timm:resnet10t",
         data=small.source(tmp_path),
         protocols=("linear-sgd",),
-        subject=SubjectOptions(size=32, out=str(tmp_path / "out.json")),
+        subject=SubjectOptions(size=32),
+        out=tmp_path / "out.json",
         options=options,
     )
     entry = table["results"]["linear_sgd_mocov3_vit_top1"]

@@ -135,15 +135,19 @@ def test_a_checkpoint_of_another_recipe_is_named(tmp_path: Path) -> None:
 
 def test_a_name_without_weights_is_evaluated_into_a_file_of_ones_choice(tmp_path: Path) -> None:
     out = tmp_path / "here.json"
-    given = SubjectOptions(size=32, out=str(out))
+    given = SubjectOptions(size=32)
     table = evaluate(
-        "timm:resnet10t", data=small.source(tmp_path), protocols=("knn",), subject=given
+        "timm:resnet10t", data=small.source(tmp_path), protocols=("knn",), subject=given, out=out
     )
     written = json.loads(out.read_text())
     assert written == table and "random" not in table["results"]["knn_top1"]
     with pytest.raises(RunError, match="compression"):
         evaluate(
-            "timm:resnet10t", data=small.source(tmp_path), protocols=("compression",), subject=given
+            "timm:resnet10t",
+            data=small.source(tmp_path),
+            protocols=("compression",),
+            subject=given,
+            out=out,
         )
     with pytest.raises(RunError, match="--data"):
-        evaluate("timm:resnet10t", subject=given)
+        evaluate("timm:resnet10t", subject=given, out=out)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from squint.cli.flags import parse
 
@@ -25,6 +25,9 @@ def evaluate(arguments: list[str]) -> None:
         """What to measure."""
         device: str = "auto"
         """auto, cpu, cuda, cuda:1, mps."""
+        out: str = ""
+        """Where the results go; by default evaluation.json in the run's folder, beside the weights
+        file, or in the current folder."""
         subject: Annotated[SubjectOptions, tyro.conf.arg(name="")] = field(
             default_factory=SubjectOptions
         )
@@ -43,6 +46,7 @@ def evaluate(arguments: list[str]) -> None:
         device=flags.device,
         options=flags.options,
         subject=flags.subject,
+        out=flags.out or None,
     )
     show(measured.table, measured.new, measured.out)
 
@@ -67,22 +71,11 @@ def embed(arguments: list[str]) -> None:
         """auto, cpu, cuda, cuda:1, mps."""
         overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
         """Replace the file that is at --out."""
-        encoder: str = ""
-        """Architecture of a weights file: resnet18, timm/NAME, torchvision/NAME."""
-        stem: Literal["imagenet", "cifar"] = "imagenet"
-        """Stem of our ResNets."""
-        width: float = 1.0
-        """Width of our ResNets."""
-        weights: str = ""
-        """Weights file for timm:NAME or torchvision:NAME; without one the weights are random."""
-        size: int | Literal["own"] = "own"
-        """Side of the input in pixels, if not the architecture's own."""
+        subject: Annotated[SubjectOptions, tyro.conf.arg(name="")] = field(
+            default_factory=SubjectOptions
+        )
 
     flags = parse(EmbedFlags, arguments, verb="embed")
-    options = {
-        name: getattr(flags, name) for name in ("encoder", "stem", "width", "weights", "size")
-    }
-    subject = SubjectOptions(**options)
 
     from squint.evaluate import embed_file
 
@@ -96,7 +89,7 @@ def embed(arguments: list[str]) -> None:
         data=data,
         out=flags.out,
         device=flags.device,
-        subject=subject,
+        subject=flags.subject,
         overwrite=flags.overwrite,
     )
     images, width = found.features.shape

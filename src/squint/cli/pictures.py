@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from squint.cli.flags import long_names, parse
 from squint.cli.measuring import data_of
@@ -81,20 +81,11 @@ def neighbors(arguments: list[str]) -> None:
         options: Annotated[NeighborsOptions, tyro.conf.arg(name="")] = field(
             default_factory=NeighborsOptions
         )
-        encoder: str = ""
-        """Architecture of a weights file: resnet18, timm/NAME, torchvision/NAME."""
-        stem: Literal["imagenet", "cifar"] = "imagenet"
-        """Stem of our ResNets."""
-        width: float = 1.0
-        """Width of our ResNets."""
-        weights: str = ""
-        """Weights file for timm:NAME or torchvision:NAME; without one the weights are random."""
-        size: int | Literal["own"] = "own"
-        """Side of the input in pixels, if not the architecture's own."""
+        subject: Annotated[SubjectOptions, tyro.conf.arg(name="")] = field(
+            default_factory=SubjectOptions
+        )
 
     flags = parse(NeighborsFlags, arguments, verb="neighbors")
-    given = {name: getattr(flags, name) for name in ("encoder", "stem", "width", "weights", "size")}
-    subject = SubjectOptions(**given)
 
     from squint.data import Images
     from squint.pictures import choose, neighbors_file
@@ -112,7 +103,7 @@ def neighbors(arguments: list[str]) -> None:
         out=flags.out,
         options=flags.options,
         device=flags.device,
-        subject=subject,
+        subject=flags.subject,
         overwrite=flags.overwrite,
     )
     print("\n".join(neighbors_file.lines(found)))

@@ -93,7 +93,8 @@ def import_(arguments: list[str]) -> None:
     config, shown = done.encoder.config, done.encoder.views.evaluation
     guessed = "" if named else ", by its names and shapes"
     print(f"{flags.file}: {done.origin}; {config.name}{_shape(config)}{guessed}")
-    print(done.counts)
+    for line in (done.counts, *done.notes):
+        print(line)
     print(f"{done.out}: {done.encoder.dim} features of images of {shown.size} px")
     print(f"Measure it with: squint evaluate {done.out} --data SRC")
 

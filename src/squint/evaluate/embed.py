@@ -1,6 +1,5 @@
 """`squint.embed`: features of every image, with its path, label and residual information."""
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -36,8 +35,7 @@ def embed(
         data: images, with or without labels; by default those of the run.
         out: FILE.npz, .csv or .parquet; written whole or not at all.
         device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
-        subject: architecture, weights and size of a target that is no run; its `out` says nothing
-            here.
+        subject: architecture, weights and size of a target that is no run.
         overwrite: replace the file that is at `out`.
 
     Raises:
@@ -46,8 +44,7 @@ def embed(
     """
     if out is not None:
         embed_file.check(Path(out), overwrite=overwrite)
-    given = dataclasses.replace(subject or SubjectOptions(), out="")
-    under_test = open_subject(target, given)
+    under_test = open_subject(target, subject)
     bench = Bench(under_test, images_of(under_test, data), device_of(device), Options())
     seen = bench.features_of_all()
     rate = None

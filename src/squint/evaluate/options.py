@@ -174,9 +174,6 @@ class SubjectOptions:
     """Weights file for timm:NAME or torchvision:NAME; without one the weights are random."""
     size: int | Literal["own"] = "own"
     """Side of the input in pixels, if not the architecture's own."""
-    out: str = ""
-    """Where the results go; by default evaluation.json in the run's folder, beside the weights
-    file, or in the current folder."""
 
     def __post_init__(self) -> None:
         above_zero("width", self.width)

@@ -89,6 +89,7 @@ def evaluate(
     device: str = "auto",
     options: Options | None = None,
     subject: SubjectOptions | None = None,
+    out: str | Path | None = None,
 ) -> Table:
     """Measure an encoder and write evaluation.json, anew after each protocol.
 
@@ -103,13 +104,21 @@ def evaluate(
         protocols: names out of `PROTOCOLS`, or one.
         device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
         options: settings of the protocols.
-        subject: architecture, weights, size and result file of a target that is no run.
+        subject: architecture, weights and size of a target that is no run.
+        out: file of the results; by default evaluation.json in the run's folder, beside the weights
+            file, or in the current folder.
 
     Raises:
         SquintError: no such run or protocol; no labels where accuracy is asked for.
     """
     return measure(
-        target, data=data, protocols=protocols, device=device, options=options, subject=subject
+        target,
+        data=data,
+        protocols=protocols,
+        device=device,
+        options=options,
+        subject=subject,
+        out=out,
     ).table
 
 
@@ -121,11 +130,12 @@ def measure(
     device: str,
     options: Options | None,
     subject: SubjectOptions | None,
+    out: str | Path | None,
 ) -> Measured:
     """`evaluate`, which also tells what was measured now from what was known before."""
     protocols = (protocols,) if isinstance(protocols, str) else protocols
     check_protocols(protocols)
-    under_test = open_subject(target, subject)
+    under_test = open_subject(target, subject, out=out)
     images = images_of(under_test, data)
     bench = Bench(under_test, images, device_of(device), options or Options())
     head = under_test.described() | {

@@ -59,35 +59,37 @@ class Subject:
         } | step
 
 
-def open_subject(target: str | Path | Run, given: SubjectOptions | None = None) -> Subject:
+def open_subject(
+    target: str | Path | Run, given: SubjectOptions | None = None, *, out: str | Path | None = None
+) -> Subject:
     """The encoder of a run folder, of a weights file, or of a library by name.
 
     Results of a run go into its folder, of a weights file beside it, of a name into the current
-    folder, unless `given.out` says otherwise.
+    folder, unless `out` says otherwise.
 
     Args:
         target: a run folder, a weights file, timm:NAME or torchvision:NAME.
         given: what the target itself does not tell.
+        out: file of the results.
 
     Raises:
         SquintError: files are missing or damaged, the architecture is unknown or does not fit.
     """
     given = given or SubjectOptions()
     if isinstance(target, Run):
-        return _of_run(target, given)
+        return _of_run(target, given, out)
     library, colon, name = str(target).partition(":")
     if colon and library in ("timm", "torchvision"):
-        return _of_name(str(target), f"{library}/{name}", given)
+        return _of_name(str(target), f"{library}/{name}", given, out)
     path = Path(target)
     if path.is_file() or (path.suffix in _WEIGHTS and not path.is_dir()):
-        return _of_file(path, given)
-    return _of_run(Run(path), given)
+        return _of_file(path, given, out)
+    return _of_run(Run(path), given, out)
 
 
-def _of_run(run: Run, given: SubjectOptions) -> Subject:
+def _of_run(run: Run, given: SubjectOptions, out: str | Path | None) -> Subject:
     recipe = run.recipe
-    asked = dataclasses.replace(given, out="")
-    if asked != SubjectOptions():
+    if given != SubjectOptions():
         raise RunError(
             f"{run.path} is a run, which knows its encoder, input and weights: drop --encoder, "
             f"--stem, --width, --weights and --size, or give {run.encoder} as the target."
@@ -112,11 +114,11 @@ def _of_run(run: Run, given: SubjectOptions) -> Subject:
         checkpoint=checkpoint,
         trained=True,
         weights=hashlib.sha256(safetensors.torch.save(weights)).hexdigest()[:16],
-        out=_out(given, run.path),
+        out=_results(out, run.path),
     )
 
 
-def _of_file(path: Path, given: SubjectOptions) -> Subject:
+def _of_file(path: Path, given: SubjectOptions, out: str | Path | None) -> Subject:
     if not path.exists():
         raise RunError(f"There is no {path}. Give a weights file, or the folder of a run.")
     _refuse_checkpoint(path)
@@ -138,7 +140,7 @@ def _of_file(path: Path, given: SubjectOptions) -> Subject:
         checkpoint=None,
         trained=True,
         weights=_digest(path) + _input(encoder),
-        out=_out(given, path.parent),
+        out=_results(out, path.parent),
     )
 
 
@@ -152,7 +154,7 @@ def _refuse_checkpoint(path: Path) -> None:
         )
 
 
-def _of_name(target: str, name: str, given: SubjectOptions) -> Subject:
+def _of_name(target: str, name: str, given: SubjectOptions, out: str | Path | None) -> Subject:
     if given.encoder:
         raise RunError(f"{target} names the architecture already: drop --encoder {given.encoder}.")
     weights = Path(given.weights) if given.weights else None
@@ -165,7 +167,7 @@ def _of_name(target: str, name: str, given: SubjectOptions) -> Subject:
         checkpoint=None,
         trained=weights is not None,
         weights=f"{name} {_digest(weights) if weights else 'random'}{_input(encoder)}",
-        out=_out(given, Path()),
+        out=_results(out, Path()),
     )
 
 
@@ -187,8 +189,8 @@ def _input(encoder: PretrainedEncoder) -> str:
     return f" at {encoder.views.evaluation.size} px"
 
 
-def _out(given: SubjectOptions, folder: Path) -> Path:
-    out = Path(given.out) if given.out else folder / "evaluation.json"
+def _results(given: str | Path | None, folder: Path) -> Path:
+    out = folder / "evaluation.json" if given is None else Path(given)
     if out.is_dir() or not out.parent.is_dir():
         raise RunError(
             f"--out {out} is a folder, or is in one that does not exist. Give a file in a folder "

@@ -3,7 +3,6 @@
 The same features and the same search as of the kNN protocol.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def neighbors(
     options = options or NeighborsOptions()
     if out is not None:
         neighbors_file.check(Path(out), overwrite=overwrite)
-    under_test = open_subject(target, dataclasses.replace(subject or SubjectOptions(), out=""))
+    under_test = open_subject(target, subject)
     bench = Bench(under_test, images_of(under_test, data), device_of(device), Options())
     queries_of(options.query, bench.images)  # says what is wrong before the work begins
     seen = bench.features_of_all()
