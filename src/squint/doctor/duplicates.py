@@ -1,6 +1,6 @@
 """Which images are there twice: the same pixels, or nearly the same.
 
-Of each image a digest of its pixels is kept and a grey thumbnail of 16 x 16 (272 bytes in all).
+Of each image a digest of its pixels is kept, and a grey thumbnail of 16 x 16.
 Images with one digest are **copies**. Two others are **near** each other if their hashes, the signs
 of the thumbnail's 64 lowest cosine frequencies, differ in at most 8 bits, and their thumbnails
 correlate by 0.96 or more: resized, compressed again, brighter, of less contrast, without colour.
@@ -27,7 +27,7 @@ LEAST_CORRELATION = 0.96
 _BITS = 64
 _FOLLOWING = 32
 _MOST_PAIRS = 1_000_000
-_CHUNK = 65_536
+_CHUNK = 8_192
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What a source holds: what its names tell, and what a sample of decoded images shows."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -149,7 +150,8 @@ class _Look:
     stored_bytes: int
     core_seconds: float
     digest: bytes
-    thumbnail: np.ndarray
+    thumbnail: bytes
+    """Of `duplicates.thumbnail`."""
 
 
 def _looker(images: Images) -> Callable[[int], _Look | Bad]:
@@ -167,13 +169,13 @@ def _looker(images: Images) -> Callable[[int], _Look | Bad]:
         return _Look(
             row=row,
             size=Side(*pixels.shape[:2]),
-            kind=kind_of(raw),
+            kind=sys.intern(kind_of(raw)),
             colourless=bool((pixels == pixels[:, :, :1]).all()),
             blank=int(np.ptp(pixels)) < _BLANK,
             stored_bytes=len(raw) if isinstance(raw, bytes) else pixels.nbytes,
             core_seconds=took,
             digest=duplicates.digest(pixels),
-            thumbnail=duplicates.thumbnail(pixels),
+            thumbnail=duplicates.thumbnail(pixels).tobytes(),
         )
 
     return look
@@ -202,7 +204,7 @@ def _measures(images: Images, found: list[_Look]) -> dict[str, Any]:
 def _pairs(images: Images, found: list[_Look]) -> dict[str, Any]:
     """Copies, near pairs and leaks, by name; images of one colour are not compared."""
     shown = [each for each in found if not each.blank]
-    thumbnails = np.array([each.thumbnail for each in shown], np.uint8)
+    thumbnails = np.frombuffer(b"".join(each.thumbnail for each in shown), np.uint8)
     thumbnails = thumbnails.reshape(-1, duplicates.SIDE, duplicates.SIDE)
     twins = duplicates.find([each.digest for each in shown], thumbnails)
     rows = [each.row for each in shown]

@@ -145,8 +145,8 @@ def of_recipe(name: str, recipe: Recipe, found: Situation, data: str) -> Section
         )
     else:
         steps = recipe.total_steps(found.images)
-        told = f"{recipe.train.epochs:g} epochs of {recipe.steps_per_epoch(found.images):,} steps"
-        findings.append(ok(f"{told}, {steps:,} in all, of {batch} images in views of {size} px"))
+        told = f"{recipe.train.epochs:g} epochs, {steps:,} steps"
+        findings.append(ok(f"{told} of {batch} images each, in views of {size} px"))
     if found.side < size:
         findings.append(
             note(
