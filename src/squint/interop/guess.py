@@ -9,6 +9,8 @@ from squint.errors import CheckpointError
 from squint.interop.weights import PREFIXES, named
 from squint.nn.resnet import LAYOUTS, Bottleneck
 
+SOLO_LEARN = "solo-learn"
+
 
 def origin(names: Iterable[str], prefix: str) -> str:
     """Whose checkpoint it seems to be and which part was taken, in words.
@@ -17,31 +19,22 @@ def origin(names: Iterable[str], prefix: str) -> str:
         names: of all tensors in the file.
         prefix: what stands before the names of the encoder taken.
     """
-    all_names = list(names)
+    starts = {".".join(name.removeprefix("module.").split(".")[:3]) for name in names}
     part = prefix.removeprefix("module.").rstrip(".")
-
-    def any_starts(*starts: str) -> bool:
-        return any(name.removeprefix("module.").startswith(starts) for name in all_names)
-
     if part == "encoder_q":
-        hidden, plain = any_starts("encoder_q.fc.2."), any_starts("encoder_q.fc.weight")
-        return f"MoCo{' v2' if hidden else ' v1' if plain else ''} checkpoint, {part}"
+        version = " v2" if "encoder_q.fc.2" in starts else ""
+        return f"MoCo{' v1' if 'encoder_q.fc.weight' in starts else version} checkpoint, {part}"
     if part == "base_encoder":
         return f"MoCo v3 checkpoint, {part}"
     if part == "_feature_blocks":
         return "VISSL checkpoint, trunk"
-    if part == "backbone":
-        if any_starts("projection_head.", "prediction_head."):
+    if prefix == "backbone.":  # of Lightning, which puts no module. before it
+        others = {start.partition(".")[0] for start in starts}
+        if others & {"projection_head", "prediction_head"}:
             return f"lightly checkpoint, {part}"
-        if any_starts("projector.", "classifier.", "predictor.", "momentum_backbone."):
-            # Lightning's names have no module. before them
-            others = any(name.startswith("module.") for name in all_names)
-            return (
-                f"checkpoint of a training script, {part}"
-                if others
-                else (f"solo-learn checkpoint, {part}")
-            )
-    return f"checkpoint of a training script, {part}" if part else "weights by the network's names"
+        if others & {"projector", "classifier", "predictor", "momentum_backbone"}:
+            return f"{SOLO_LEARN} checkpoint, {part}"
+    return f"checkpoint of a training script, {part}" if part else "tensors by the network's names"
 
 
 def resnet(state: Mapping[str, Tensor], file: str) -> EncoderConfig:

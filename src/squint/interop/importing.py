@@ -36,6 +36,13 @@ class Imported:
         groups = dict.fromkeys(_group(name, fitted.prefix) for name in fitted.ignored)
         return f"{said}; {len(fitted.ignored)} of other names ignored: {', '.join(groups)}"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers of tensors do not show, a sentence each."""
+        if self.origin.startswith(guess.SOLO_LEARN) and self.encoder.config.stem == "cifar":
+            return ("solo-learn pads its cifar stem by 2 px, Squint by 1: features will differ.",)
+        return ()
+
 
 def import_weights(
     file: str | Path,
