@@ -316,6 +316,9 @@ class TrainConfig:
     micro_batch_size: int | Literal["auto", "off"] = "off"
     """Images that go through the encoder at once, over all devices, where memory is short; the
     step stays that of the whole batch. auto halves the batch until it fits."""
+    initial_weights: str = "random"
+    """What the encoder begins with: random, or a file of weights of its architecture, from a run
+    (its folder will do) or any library. Heads begin at random."""
     seed: int = 0
     """Seed of every draw: weights, order, views, bottleneck noise."""
     device: str = "auto"

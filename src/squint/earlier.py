@@ -34,6 +34,7 @@ ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
             "decode": "workers",
             "step_count": "whole_epochs",
             "health_every_steps": 0,
+            "initial_weights": "random",
         },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
     }

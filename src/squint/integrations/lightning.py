@@ -32,6 +32,7 @@ from squint.recipe import Recipe, leaves, to_dict
 from squint.shapes import Image
 from squint.train import health
 from squint.train.feed import Batch, Feed, check_decode, prepare
+from squint.train.initial import load_initial
 from squint.train.loop import clip_gradient
 from squint.train.pretrain import (
     FREE,
@@ -106,6 +107,7 @@ class LightningMethod(LightningModule):
         self.plan = Plan.of(recipe, images)
         seed_everything(recipe.train.seed, -1)
         self.method = methods.build(recipe, images=images)
+        load_initial(self.method, recipe)
         self._step: Step | None = None
 
     def setup(self, stage: str) -> None:

@@ -27,6 +27,7 @@ from squint.train import checkpoint, optim
 from squint.train.checkpoint import Position
 from squint.train.compiling import check_graphs, compile_encoders
 from squint.train.feed import Feed, Readable, check_decode, prepare
+from squint.train.initial import load_initial
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, fit
 from squint.train.online import online_knn
@@ -75,11 +76,12 @@ def pretrain(
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
         setup = _set_up(chosen, images, prepare(images, chosen), runtime)
+        begun = load_initial(setup.method, chosen)
         if runtime.is_main:
             derived = dataclasses.asdict(setup.plan) | {"images": setup.count}
             runs.create(folder, chosen, source=_source(data), derived=derived, overwrite=overwrite)
         runtime.barrier()  # the others wait for the folder
-        return _train(Run(folder), setup, None, quiet=quiet)
+        return _train(Run(folder), setup, None, begun=begun, quiet=quiet)
 
 
 def resume(
@@ -123,7 +125,7 @@ def resume(
                 "--data, or start a new run."
             )
         setup = _set_up(recipe, images, readable, runtime, pieces_before=position.pieces)
-        return _train(run, setup, state, quiet=quiet)
+        return _train(run, setup, state, begun="", quiet=quiet)
 
 
 FREE = frozenset(
@@ -226,7 +228,9 @@ def _set_up(
     )
 
 
-def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: bool) -> Run:
+def _train(
+    run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, begun: str, quiet: bool
+) -> Run:
     """The part that a new and a resumed run share."""
     recipe, method, runtime, plan = setup.recipe, setup.method, setup.runtime, setup.plan
     first_step = 0
@@ -246,6 +250,8 @@ def _train(run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, quiet: b
             log = Log(run, screen, first_step=first_step, advice=feed.advice, health=health)
             stack.enter_context(log)
             log.say(_banner(run, setup, first_step, feed.where))
+            if begun:
+                log.say(f"  weights  {begun}")
         compiled = compile_encoders(method, recipe, runtime, pieces=setup.pieces)
         if log and compiled:
             log.say(f"  encoder  {compiled}")

@@ -1,0 +1,41 @@
+"""The weights a run begins with, where they are not drawn: those of an earlier run, or anyone's."""
+
+from pathlib import Path
+
+from squint.errors import CheckpointError
+from squint.interop import weights
+from squint.methods import Method
+from squint.nn import Target
+from squint.recipe import Recipe
+
+
+def load_initial(method: Method, recipe: Recipe) -> str:
+    """Load `train.initial_weights` into the encoder, and into the target's if there is one.
+
+    Heads keep the weights they were drawn with.
+
+    Returns:
+        What was loaded, in words; empty if nothing was asked for.
+
+    Raises:
+        CheckpointError: the file can't be read, or is of another architecture.
+    """
+    asked = recipe.train.initial_weights
+    if asked == "random":
+        return ""
+    path = Path(asked)
+    if path.is_dir():  # a run
+        path = path / "encoder.safetensors"
+    state = weights.read(path)
+    targets = [child.encoder for child in method.children() if isinstance(child, Target)]
+    try:
+        fitted = weights.fit(method.encoder, state, str(path), recipe.encoder.name)
+        for target in targets:
+            weights.fit(target, state, str(path), recipe.encoder.name)
+    except CheckpointError as error:
+        problem = str(error).partition(" Name the architecture")[0]
+        raise CheckpointError(
+            f"{problem} Train the architecture they are of: --encoder.name, --encoder.stem and "
+            "--encoder.width."
+        ) from None
+    return f"begun with {path}, {fitted.loaded} tensors"
