@@ -36,7 +36,7 @@ VIEWS = ViewsConfig(
 )
 
 
-def pair(folder: Path, name: str, views: ViewsConfig = VIEWS, **settings: object) -> Path:
+def pair(folder: Path, name: str, **settings: object) -> Path:
     """An encoder with weights and BatchNorm statistics unlike any fresh one's, as a run leaves."""
     config = EncoderConfig(name=name, **settings)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(3)
@@ -45,7 +45,7 @@ def pair(folder: Path, name: str, views: ViewsConfig = VIEWS, **settings: object
         if key.endswith(("running_mean", "running_var")):
             buffer.copy_(torch.rand_like(buffer) + 0.5)
     folder.mkdir(exist_ok=True)
-    encoder_file.save_pair(folder / "encoder.safetensors", built, config, views)
+    encoder_file.save_pair(folder / "encoder.safetensors", built, config, VIEWS)
     return folder
 
 
