@@ -51,8 +51,8 @@ def text(encoder: PretrainedEncoder, model: elsewhere.Model, origin: Origin, lin
         if origin.run
         else f"Features of images, {encoder.dim} numbers each.",
         _usage(encoder, lines),
-        *([_training(origin.run)] if origin.run else []),
         *(_results(table) for table in origin.evaluations),
+        *([_training(origin.run)] if origin.run else []),
     ]
     return _HEAD + "\n" + "\n\n".join(parts) + "\n"
 
@@ -64,9 +64,9 @@ def _usage(encoder: PretrainedEncoder, lines: str) -> str:
         f"## Usage\n\n```python\n{lines}\n"
         "features = model(transform(picture.convert('RGB'))[None])"
         f"  # (1, {encoder.dim})\n```\n\n"
-        f"Input: the central square, {shown.crop:.4g} of the shorter side, resized to {shown.size} "
-        f"px ({shown.interpolation}), in 0..1, less {views.mean} over {views.std}. There is no "
-        "classifier: use the features for nearest neighbours or a linear probe, or "
+        f"Input: the central square, {100 * shown.crop:.4g} % of the shorter side, resized to "
+        f"{shown.size} px ({shown.interpolation}), in 0..1, less {views.mean} over {views.std}. "
+        "There is no classifier: use the features for nearest neighbours or a linear probe, or "
         "fine-tune them with `num_classes=`. How well they serve images unlike those of the "
         "training is not known unless it was measured below."
     )
@@ -77,15 +77,14 @@ def _training(run: Run) -> str:
     done = max((record.get("step", 0) for record in run.records()), default=0)
     facts = {
         "Method": recipe.name,
-        "Images": f"{_source(run.source)}, {run.derived['images']:,}",
-        "Epochs": f"{recipe.train.epochs:g}, of which {done:,} of {run.derived['total_steps']:,} "
-        "steps are done",
+        "Images": f"{_public(run.source)}, {run.derived['images']:,}",
+        "Epochs": f"{recipe.train.epochs:g}; {done:,} of {run.derived['total_steps']:,} steps done",
         "Batch": f"{recipe.train.batch_size:,} images",
         "Views": f"{recipe.views.size} px",
         "Seed": f"{recipe.train.seed}",
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    whole = json.dumps(codec.encode(recipe), indent=2)
+    whole = json.dumps(_public(codec.encode(recipe)), indent=2)
     return (
         "## Training\n\nTrained with Squint.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
@@ -93,9 +92,13 @@ def _training(run: Run) -> str:
     )
 
 
-def _source(source: str) -> str:
-    """The images as the recipe's user named them, less the folders of their own disk."""
-    return Path(source).name if Path(source).is_absolute() else source
+def _public(tree: Any) -> Any:
+    """JSON values in which paths are names alone: the folders of one's disk are not for others."""
+    if isinstance(tree, dict):
+        return {key: _public(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_public(value) for value in tree]
+    return Path(tree).name if isinstance(tree, str) and Path(tree).is_absolute() else tree
 
 
 def _results(table: dict[str, Any]) -> str:
@@ -105,7 +108,7 @@ def _results(table: dict[str, Any]) -> str:
         for name, entry in table["results"].items()
     )
     return (
-        f"## Measured on {_source(str(table['data']))}\n\n"
+        f"## Measured on {_public(table['data'])}\n\n"
         f"| result | value | random encoder | protocol |\n|---|---:|---:|---|\n{rows}"
     ).rstrip()
 
