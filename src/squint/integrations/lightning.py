@@ -172,9 +172,6 @@ class LightningMethod(LightningModule):
         self._step = step._replace(loss=loss)
         self.log("loss", loss, prog_bar=True, sync_dist=over_ranks)
         self.log_dict(step.logs, sync_dist=over_ranks)
-        look_every = recipe.train.health_every_steps
-        if look_every and (trainer.global_step + 1) % look_every == 0:
-            self.log_dict(self.method.signs(step))
         return step.loss
 
     def configure_gradient_clipping(
