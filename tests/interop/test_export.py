@@ -163,7 +163,11 @@ def test_a_classifier_can_be_put_on_the_hub_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("resnet10", {"stem": "cifar", "width": 0.25}), ("timm/resnet10t", {})],
+    [
+        ("resnet10", {"stem": "cifar", "width": 0.25}),
+        ("timm/resnet10t", {}),
+        ("mocov3_vit_small", {}),
+    ],
 )
 def test_onnx_takes_any_number_of_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, settings: dict[str, object]

@@ -92,7 +92,7 @@ class VisionTransformer(Encoder):
         rows, columns = _grid(images)
         patches = self.patch_embed.get_submodule("proj")(images)  # (n, f, rows, columns)
         patches = patches.flatten(2).transpose(1, 2)  # (n, rows columns, f)
-        class_token = self.cls_token.expand(len(images), -1, -1)  # (n, 1, f)
+        class_token = self.cls_token.expand(images.shape[0], -1, -1)  # (n, 1, f)
         tokens = torch.cat((class_token, patches), dim=1)  # (n, 1 + rows columns, f)
         tokens = self.blocks(tokens + self._positions(rows, columns))
         return self.norm(tokens[:, 0])  # (n, f)
