@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "squint"
 BELOW = {
     "errors": set(),
     "shapes": set(),
-    "files": set(),
+    "files": {"errors"},
     "native": {"errors", "shapes"},
     "ops": {"errors", "shapes", "native", "device", "trial"},
     "data": {"errors", "shapes", "files", "native"},
@@ -33,6 +33,7 @@ BELOW = {
     "interop": {
         "errors",
         "shapes",
+        "files",
         "codec",
         "earlier",
         "data",
@@ -45,8 +46,8 @@ BELOW = {
 }
 BELOW["evaluate"] = set(BELOW) - {"presets"}
 # names and colours of results, which load nothing heavy
-BELOW["report"] = {"errors", "codec", "runs", "evaluate"}
-BELOW["pictures"] = {"errors", "runs", "data", "views", "recipe", "evaluate"}
+BELOW["report"] = {"errors", "files", "codec", "runs", "evaluate"}
+BELOW["pictures"] = {"errors", "files", "runs", "data", "views", "recipe", "evaluate"}
 BELOW["train"] = set(BELOW) - {"pictures", "report"}
 BELOW["demo"] = set(BELOW)
 BELOW["sweep_plan"] = {"errors", "configs", "recipe", "data", "evaluate"}

@@ -1,19 +1,71 @@
 """Files that are written whole or not at all, and locks that one process holds at a time.
 
+What a user asks to be written is looked at first: nothing is overwritten unasked.
+
 Where the platform or the file system knows no locks, nobody is kept out and nobody waits.
 """
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from squint.errors import RunError
 
 try:
     import fcntl
 except ImportError:  # Windows: without locks
     fcntl = None
+
+
+def check_out(
+    out: Path, *, kinds: Sequence[str] = (), overwrite: bool, flag: str = "--out"
+) -> None:
+    """Make sure that a file may be written, before anything is computed.
+
+    Args:
+        out: the file.
+        kinds: endings that its name may have; any if there are none.
+        overwrite: whether a file that is there may be replaced.
+        flag: what names it on the command line.
+
+    Raises:
+        RunError: another ending, no such folder or one that is not ours to write, no name of a
+            file, or something there already.
+    """
+    if kinds and out.suffix.lower() not in kinds:
+        raise RunError(f"{flag} {out} must end in {_either(kinds)}: the ending says its kind.")
+    check_folder(out, flag=flag)
+    if out.exists() and not out.is_file():
+        what = "a folder" if out.is_dir() else "no ordinary file"
+        raise RunError(f"{flag} {out} is {what}. Give the name of a file.")
+    if os.path.lexists(out) and not overwrite:
+        raise RunError(
+            f"{flag} {out} is there already, and no file is overwritten unasked. Give another "
+            "name, or add --overwrite to replace it."
+        )
+
+
+def check_folder(out: Path, *, flag: str = "--out") -> None:
+    """Make sure that the folder is there in which `out` is to be.
+
+    Raises:
+        RunError: it is not, or it is not ours to write.
+    """
+    if not out.parent.is_dir():
+        raise RunError(f"{flag} {out}: the folder {out.parent} does not exist. Make it first.")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise RunError(
+            f"{flag} {out}: the folder {out.parent} is not ours to write. Give another place, or "
+            "change its permissions."
+        )
+
+
+def _either(kinds: Sequence[str]) -> str:
+    *first, last = kinds
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 @contextmanager

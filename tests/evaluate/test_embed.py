@@ -128,7 +128,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(
     module = importlib.import_module("squint.evaluate.embed")
     monkeypatch.setattr(module, "open_subject", lambda *_: pytest.fail("began"))
     for name, message in (
-        ("e.xlsx", r"one of \.npz, \.csv, \.parquet"),
+        ("e.xlsx", r"must end in \.npz, \.csv or \.parquet"),
         ("none/e.npz", "does not exist"),
     ):
         with pytest.raises(RunError, match=message):

@@ -160,7 +160,7 @@ def test_the_verb_draws_a_recipe_with_any_field_changed(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--out v.gif", "v.gif has no ending that says its kind: it must be one of .png"),
+        ("--out v.gif", "v.gif must end in .png, .jpg, .jpeg or .pdf: the ending says its kind"),
         ("--out none/v.png", "the folder none does not exist"),
         ("--out v.png --images 0", "images=0 must be from 1 to 100"),
         ("--out v.png --pairs 101", "pairs=101 must be from 1 to 100"),
@@ -188,7 +188,7 @@ def test_python_refuses_the_same(tmp_path: Path) -> None:
     images = open_source(small.source(tmp_path))
     with pytest.raises(RecipeError, match="pairs=0"):
         ViewsOptions(pairs=0)
-    with pytest.raises(RunError, match="no ending"):
+    with pytest.raises(RunError, match="must end in"):
         draw_views(images, recipe=small.recipe(), out=tmp_path / "v")
     grey = open_source(small.source(tmp_path), channels=1)
     recipe = small.recipe(**{"views.mean": [0.4, 0.5, 0.6]})

@@ -42,12 +42,12 @@ def doctor(arguments: list[str]) -> None:
     if flags.sample != "all" and flags.sample < 1:
         raise RunError(f"--sample {flags.sample} must be 1 or more, or all.")
 
-    from squint import presets
+    from squint import files, presets
     from squint.data import open_source
     from squint.doctor import examine, text
 
     if flags.json:
-        text.check_json(Path(flags.json), overwrite=flags.overwrite)
+        files.check_out(Path(flags.json), overwrite=flags.overwrite, flag="--json")
     channels = presets.recipe(flags.recipe).encoder.in_channels if flags.recipe else 3
     report = examine(
         open_source(flags.data, channels=channels) if flags.data else "",

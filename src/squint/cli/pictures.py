@@ -37,10 +37,11 @@ def views(arguments: list[str]) -> None:
 
     flags = parse(ViewsFlags, long_names(rest), verb=f"views {name}")
 
+    from squint import files
     from squint.data import open_source
     from squint.pictures import canvas, choose
 
-    canvas.check(flags.out, overwrite=flags.overwrite)
+    files.check_out(flags.out, kinds=canvas.PICTURES, overwrite=flags.overwrite)
     images = open_source(flags.data, channels=flags.recipe.encoder.in_channels)
     choose.rows_of(flags.options.only, choose.training(images))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from squint import __version__
 from squint.doctor.findings import Finding, Report, Section
-from squint.errors import RunError
 from squint.files import replacing
 
 WIDTH = 100
@@ -53,23 +52,6 @@ def human_seconds(seconds: float | int) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"
-
-
-def check_json(path: Path, *, overwrite: bool) -> None:
-    """Make sure that such a file may be written, before anything is looked at.
-
-    Raises:
-        RunError: no such folder, or something that is there and not to be overwritten.
-    """
-    if not path.parent.is_dir():
-        raise RunError(f"--json {path}: the folder {path.parent} does not exist. Make it first.")
-    if path.is_dir():
-        raise RunError(f"--json {path} is a folder; give the name of a file.")
-    if path.exists() and not overwrite:
-        raise RunError(
-            f"--json {path} is there already, and no file is overwritten unasked. Give another "
-            "name, or add --overwrite to replace it."
-        )
 
 
 def write_json(path: Path, report: Report) -> None:

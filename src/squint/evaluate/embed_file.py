@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from squint import runs
+from squint import files, runs
 from squint.errors import RunError
 
 
@@ -34,27 +34,13 @@ def check(out: Path, *, overwrite: bool) -> None:
     """Make sure that such a file may be written, before anything is computed.
 
     Raises:
-        RunError: unknown kind, no such folder, a library that is not installed, or a file that is
-            there and not to be overwritten.
+        RunError: as `files.check_out`, or a library is not installed.
     """
-    if out.suffix not in _WRITERS:
-        raise RunError(
-            f"--out {out} has no ending that says its kind: it must be one of "
-            f"{', '.join(_WRITERS)}."
-        )
-    if not out.parent.is_dir():
-        raise RunError(f"--out {out}: the folder {out.parent} does not exist. Make it first.")
-    if out.is_dir():
-        raise RunError(f"--out {out} is a folder; give the name of a file.")
-    if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+    files.check_out(out, kinds=tuple(_WRITERS), overwrite=overwrite)
+    if out.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise RunError(
             "A .parquet file needs pyarrow, which is not installed: pip install 'squint[parquet]'. "
             "Or give --out a name that ends in .npz or .csv."
-        )
-    if out.exists() and not overwrite:
-        raise RunError(
-            f"--out {out} is there already, and no file is overwritten unasked. Give another name, "
-            "or add --overwrite to replace it."
         )
 
 
@@ -65,7 +51,7 @@ def write(out: Path, embedding: Embedding) -> None:
         RunError: it can't be written.
     """
     with runs.replacing(out) as temporary:
-        _WRITERS[out.suffix](temporary, embedding)
+        _WRITERS[out.suffix.lower()](temporary, embedding)
 
 
 def _columns(embedding: Embedding) -> dict[str, Any]:

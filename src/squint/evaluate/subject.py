@@ -82,7 +82,7 @@ def open_subject(
     if colon and library in ("timm", "torchvision"):
         return _of_name(str(target), f"{library}/{name}", given, out)
     path = Path(target)
-    if path.is_file() or (path.suffix in _WEIGHTS and not path.is_dir()):
+    if path.is_file() or (path.suffix.lower() in _WEIGHTS and not path.is_dir()):
         return _of_file(path, given, out)
     return _of_run(Run(path), given, out)
 

@@ -94,7 +94,7 @@ def lines(model: Model, views: ViewsConfig, file: Path) -> str:
 
     It needs only the library. Names or shapes that do not fit are an error in it.
     """
-    if file.suffix == ".safetensors":
+    if file.suffix.lower() == ".safetensors":
         module, state = "safetensors.torch", f"safetensors.torch.load_file({str(file)!r})"
     else:
         module, state = "torch", f"torch.load({str(file)!r}, weights_only=True)"

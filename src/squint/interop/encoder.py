@@ -128,7 +128,7 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with runs.replacing(path) as temporary:
-        if path.suffix == ".pth":
+        if path.suffix.lower() == ".pth":
             with temporary.open("wb") as file:
                 torch.save(plain, file)
             return

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Literal, get_args
 
+from squint import files
 from squint.errors import RunError
 from squint.runs import Run
 
@@ -52,7 +53,7 @@ def check(target: Path | None, out: Path, *, format: Format, overwrite: bool) ->
     if format == "hf":
         _check_folder(out, overwrite=overwrite)
     else:
-        check_file(out, endings=_ENDINGS[format], overwrite=overwrite)
+        files.check_out(out, kinds=_ENDINGS[format], overwrite=overwrite)
 
 
 def check_import(file: Path, out: Path, *, named: bool, overwrite: bool) -> None:
@@ -77,41 +78,21 @@ def check_import(file: Path, out: Path, *, named: bool, overwrite: bool) -> None
             f"{file} is a checkpoint of the run {run.path}, which Squint reads as it is: give the "
             "run to `squint evaluate`, `embed` or `export`."
         )
-    if file.suffix == ".safetensors" and file.with_suffix(".json").exists() and not named:
+    if file.suffix.lower() == ".safetensors" and file.with_suffix(".json").exists() and not named:
         raise RunError(
             f"{file} has its {file.stem}.json beside it, so Squint reads it as it is. To import it "
             "all the same, name its architecture with --encoder."
         )
-    check_file(out, endings=(".safetensors",), overwrite=overwrite)
-    check_file(out.with_suffix(".json"), endings=(".json",), overwrite=overwrite)
+    files.check_out(out, kinds=(".safetensors",), overwrite=overwrite)
+    files.check_out(out.with_suffix(".json"), overwrite=overwrite)
     if out.resolve() == file.resolve():
         raise RunError(f"--out {out} is the weights file itself. Give another name.")
-
-
-def check_file(out: Path, *, endings: tuple[str, ...], overwrite: bool) -> None:
-    """Make sure that a file may be written.
-
-    Raises:
-        RunError: another ending, no such folder, or something there already.
-    """
-    if out.suffix not in endings:
-        raise RunError(f"--out {out} must end in {' or '.join(endings)}.")
-    if not out.parent.is_dir():
-        raise RunError(f"--out {out}: the folder {out.parent} does not exist. Make it first.")
-    if out.is_dir():
-        raise RunError(f"--out {out} is a folder; give the name of a file.")
-    if out.exists() and not overwrite:
-        raise RunError(
-            f"--out {out} is there already, and no file is overwritten unasked. Give another name, "
-            "or add --overwrite to replace it."
-        )
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file, and format hf is a folder. Give another name.")
-    if not out.parent.is_dir():
-        raise RunError(f"--out {out}: the folder {out.parent} does not exist. Make it first.")
+    files.check_folder(out)
     there = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
     if there and not there >= set(HUB_FILES[:2]):
         raise RunError(

@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Tensor]:
         CheckpointError: it is missing, damaged, or holds no named tensors.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

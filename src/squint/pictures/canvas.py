@@ -1,7 +1,6 @@
 """Sheets of small pictures with words: parts set beside and below each other, and their file.
 
-Every part is a Pillow image on the same paper. Nothing here imports torch: a file that can't be
-written is refused at once.
+Every part is a Pillow image on the same paper.
 """
 
 import functools
@@ -14,7 +13,6 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from squint import runs
-from squint.errors import RunError
 
 LEAST_WIDTH = 560
 """Pixels of a head, however narrow the pictures below it are."""
@@ -26,29 +24,8 @@ PICTURES = tuple(_KINDS)
 """Endings that a sheet may have."""
 
 
-def check(out: Path, *, kinds: Sequence[str] = PICTURES, overwrite: bool) -> None:
-    """Make sure that such a file may be written, before anything is computed.
-
-    Raises:
-        RunError: unknown kind, no such folder, or a file that is there and not to be overwritten.
-    """
-    if out.suffix.lower() not in kinds:
-        raise RunError(
-            f"--out {out} has no ending that says its kind: it must be one of {', '.join(kinds)}."
-        )
-    if not out.parent.is_dir():
-        raise RunError(f"--out {out}: the folder {out.parent} does not exist. Make it first.")
-    if out.is_dir():
-        raise RunError(f"--out {out} is a folder; give the name of a file.")
-    if out.exists() and not overwrite:
-        raise RunError(
-            f"--out {out} is there already, and no file is overwritten unasked. Give another name, "
-            "or add --overwrite to replace it."
-        )
-
-
 def save(sheet: Image.Image, out: Path) -> None:
-    """Write a sheet with a margin, whole or not at all; `check` has been asked before.
+    """Write a sheet with a margin, whole or not at all; `files.check_out` has been asked before.
 
     Raises:
         RunError: it can't be written.

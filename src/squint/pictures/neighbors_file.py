@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from squint import runs
+from squint import files, runs
 from squint.pictures import canvas
 
 COPY = 0.999
@@ -40,9 +40,9 @@ def check(out: Path, *, overwrite: bool) -> None:
     """Make sure that such a file may be written, before anything is computed.
 
     Raises:
-        RunError: as `canvas.check`.
+        RunError: as `files.check_out`.
     """
-    canvas.check(out, kinds=(*canvas.PICTURES, ".csv", ".json"), overwrite=overwrite)
+    files.check_out(out, kinds=(*canvas.PICTURES, ".csv", ".json"), overwrite=overwrite)
 
 
 def write(out: Path, found: Sequence[Found]) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from squint import files
 from squint.data import Bad, Images, Quarantine, Unreadable, pack, permutation
 from squint.pictures import canvas, choose
 from squint.pictures.canvas import beside, flowing, line, stacked
@@ -62,7 +63,7 @@ def draw_views(
             image, or a normalisation that does not fit the images.
     """
     options = options or ViewsOptions()
-    canvas.check(Path(out), overwrite=overwrite)
+    files.check_out(Path(out), kinds=canvas.PICTURES, overwrite=overwrite)
     shown = views_of(images, recipe, options)
     train = choose.training(images)
     facts = [

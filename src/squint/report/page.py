@@ -1,12 +1,11 @@
 """`squint.report.report`: runs as one HTML page that needs nothing else."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from squint import __version__
+from squint import __version__, files
 from squint import runs as run_files
 from squint.errors import RunError
 from squint.report.answer import answer
@@ -144,13 +143,5 @@ def _checked(paths: Sequence[Path], out: str | Path | None, *, overwrite: bool) 
             f"A page of {len(paths)} runs belongs to none of them: say where with --out F.html."
         )
     where = paths[0] / FILE if out is None else Path(out)
-    if where.is_dir():
-        raise RunError(f"--out {where} is a folder; give the name of a file.")
-    if not where.parent.is_dir():
-        raise RunError(f"--out {where}: the folder {where.parent} does not exist. Make it first.")
-    if os.path.lexists(where) and not overwrite:
-        raise RunError(
-            f"{where} is there already, and no file is overwritten unasked. Give another name with "
-            "--out, or add --overwrite to replace it."
-        )
+    files.check_out(where, overwrite=overwrite)
     return where
