@@ -343,6 +343,9 @@ class TrainConfig:
     """Steps between lines of metrics.jsonl, each the mean since the last; the screen has fewer."""
     health_every_steps: int = 50
     """Steps between looks at the geometry of the codes, each with a word on health; 0 never."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Services that get the numbers too, by their own settings; metrics.jsonl and TensorBoard's
+    file are always written."""
     save_every_minutes: float = 5.0
     """Minutes between checkpoints; 0: at epoch ends only. One is also written at the end of every
     epoch, or of as many as make writing them cost at most a fiftieth of the time."""

@@ -35,6 +35,7 @@ ADDED: Mapping[type, Mapping[str, Any]] = types.MappingProxyType(
             "step_count": "whole_epochs",
             "health_every_steps": 0,
             "initial_weights": "random",
+            "trackers": (),
         },
         CEBConfig: {"target_rate_nats": "off", "kappa_e_range": "off"},
     }

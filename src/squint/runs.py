@@ -10,6 +10,7 @@ encoder.safetensors  the backbone alone, with encoder.json beside it
 evaluation.json      every number with its protocol
 figures/             pictures of it, each light and dark
 quarantine.txt       images that could not be read
+trackers.json        what trackers call the run, if there are any
 """
 
 import functools
@@ -45,6 +46,8 @@ _OURS = (
     "figures",
     "quarantine.txt",
     "report.html",
+    "trackers.json",
+    "wandb",
 )
 
 _TRAINED = (

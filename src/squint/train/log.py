@@ -19,6 +19,7 @@ from squint import runs
 from squint.errors import RunError
 from squint.runs import Run
 from squint.train.runtime import Runtime
+from squint.train.trackers import Trackers
 from squint.train.verdict import ILL, Health
 
 PLAIN_LINE_SECONDS = 30.0
@@ -147,7 +148,8 @@ class Log:
 
     On resume, lines beyond the checkpoint are dropped first, so that no step stands twice.
     `advice` says why steps wait for their images and what helps; asked once, if they do. `health`
-    adds its word to records with signs; what an illness calls for is said when it shows.
+    adds its word to records with signs; what an illness calls for is said when it shows. `trackers`
+    get the numbers too.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Log:
         first_step: int,
         advice: Callable[[], str] | None = None,
         health: Health | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         kept = [record for record in run.records() if record["step"] <= first_step]
         self._health, self._word = health, ""
@@ -174,6 +177,7 @@ class Log:
         self._newest: dict[str, Any] = {}
         self._advice, self._under_way = advice, False
         self._waits: deque[float] = deque(maxlen=OFTEN)
+        self._trackers = trackers
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record; it has a `step`.
@@ -197,6 +201,9 @@ class Log:
                 f"{self._run.metrics} could not be written: {error.strerror or error}. Make room "
                 f"or change permissions, then go on with: squint resume {self._run.path}"
             ) from error
+        if self._trackers:
+            for failed in self._trackers.write(record["step"], numbers):
+                self.say(f"  {failed}")
         self._newest |= record  # kNN comes rarely; the display keeps the last one
         self._screen.update(record["step"], self._newest)
         if "data_wait" in record:
@@ -232,6 +239,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         """Flush and close everything; what a full disk does not take then is lost."""
+        for failed in self._trackers.close() if self._trackers else ():
+            self.say(f"  {failed}")
         self._screen.close()
         with contextlib.suppress(OSError):
             if "_board" in vars(self):

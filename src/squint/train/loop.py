@@ -114,10 +114,11 @@ def fit(
         meter.add(out.logs | {"loss": out.loss, "grad_norm": grad_norm})
         clock.step(batch.wait_seconds)
         record: dict[str, float] = {}
-        if done % recipe.train.log_every_steps == 0 or last or stopping:
+        examined = health_every > 0 and (done % health_every == 0 or last)
+        if done % recipe.train.log_every_steps == 0 or examined or last or stopping:
             watch.settle()
             record = meter.take(runtime) | {"lr": lr} | clock.take()
-        if health_every and (done % health_every == 0 or last):
+        if examined:  # its word needs the other numbers, too
             record |= {name: float(sign) for name, sign in method.signs(out).items()}
         if events.online_knn and knn_every and (done % knn_every == 0 or last):
             record["knn_top1"] = events.online_knn()

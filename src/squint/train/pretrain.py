@@ -35,6 +35,7 @@ from squint.train.pieces import memory_errors_explained, pieces_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.schedule import Plan
 from squint.train.signals import Interrupted, watch
+from squint.train.trackers import Trackers, check_trackers
 from squint.train.verdict import Health
 from squint.views.paths import pick
 
@@ -132,6 +133,7 @@ FREE = frozenset(
     (
         *("train.device", "train.workers", "train.knn_every_epochs", "train.log_every_steps"),
         *("train.save_every_minutes", "train.keep_every_epochs", "train.health_every_steps"),
+        "train.trackers",
         "data.max_unreadable_percent",
     )
 )
@@ -213,6 +215,7 @@ def _set_up(
     pick(recipe.train.views_path, runtime.device)  # says what is missing
     check_graphs(recipe, runtime)
     check_decode(recipe, runtime)
+    check_trackers(recipe)
     seed_everything(recipe.train.seed, -1)
     method = methods.build(recipe, images=len(readable.images))
     pieces = pieces_of(method, recipe, runtime, pieces_before=pieces_before)
@@ -247,7 +250,14 @@ def _train(
             _write_environment(run, runtime)
             screen = Silent() if quiet else display(plan.total_steps, first_step)
             health = Health(recipe, warmup_steps=plan.warmup_steps)
-            log = Log(run, screen, first_step=first_step, advice=feed.advice, health=health)
+            log = Log(
+                run,
+                screen,
+                first_step=first_step,
+                advice=feed.advice,
+                health=health,
+                trackers=Trackers(run, recipe),
+            )
             stack.enter_context(log)
             log.say(_banner(run, setup, first_step, feed.where))
             if begun:
