@@ -74,6 +74,15 @@ def test_the_codes_are_looked_at_now_and_then_and_at_the_end(tmp_path: Path, nam
     small.assert_same_bits(run, other)  # looking moves nothing
 
 
+def test_a_look_between_two_lines_is_a_line_of_its_own(tmp_path: Path) -> None:
+    changes = {"health_every_steps": 2, "log_every_steps": 100, "epochs": 2.0}
+    recipe = small.recipe(**{f"train__{name}": value for name, value in changes.items()})
+    run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
+    records = run.records()
+    assert [record["step"] for record in records] == [2, 4, 6, 8, 10, 12]
+    assert all({"grad_norm", "info_nats", "health"} <= record.keys() for record in records)
+
+
 def test_a_run_may_end_after_its_last_whole_epoch(tmp_path: Path) -> None:
     changes = {"train__batch_size": 20, "train__epochs": 2.0, "train__knn_every_epochs": 2}
     recipe = small.recipe(**changes, train__step_count="simclr", train__keep_every_epochs=2)
