@@ -76,7 +76,9 @@ class Recipe:
             if numbers not in (1, self.encoder.in_channels):
                 raise RecipeError(
                     f"views.{name} has {numbers} numbers for encoder.in_channels="
-                    f"{self.encoder.in_channels}: give one per channel, or one for all."
+                    f"{self.encoder.in_channels}: give one per channel, or one for all, such as "
+                    "--views.mean 0.5 --views.std 0.25. For those of your images look at "
+                    f"`squint doctor --data SRC --encoder.in-channels {self.encoder.in_channels}`."
                 )
 
     @property

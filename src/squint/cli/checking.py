@@ -1,7 +1,7 @@
 """The verb that looks before training: doctor."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,11 @@ def doctor(arguments: list[str]) -> None:
     import tyro
 
     @dataclass(frozen=True, kw_only=True)
+    class Encoder:
+        in_channels: int = 3
+        """Channels to look at images in: 1, 3, or all of a .npy or .npz array that has others."""
+
+    @dataclass(frozen=True, kw_only=True)
     class DoctorFlags:
         """Look at this machine and at images, suggest a recipe, say how long it takes.
 
@@ -24,6 +29,7 @@ def doctor(arguments: list[str]) -> None:
         """Images, as for `squint pretrain`; without them, the machine alone."""
         recipe: str = ""
         """METHOD[@SETTING] to look at, in place of one that is suggested."""
+        encoder: Encoder = field(default_factory=Encoder)
         trial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
         """Train for some seconds, in memory, to tell how long training takes."""
         sample: int | Literal["all"] = 500
@@ -48,9 +54,10 @@ def doctor(arguments: list[str]) -> None:
 
     if flags.json:
         files.check_out(Path(flags.json), overwrite=flags.overwrite, flag="--json")
-    channels = presets.recipe(flags.recipe).encoder.in_channels if flags.recipe else 3
+    if flags.recipe:
+        presets.recipe(flags.recipe)  # says what is wrong with it before images are looked for
     report = examine(
-        open_source(flags.data, channels=channels) if flags.data else "",
+        open_source(flags.data, channels=flags.encoder.in_channels) if flags.data else "",
         recipe=flags.recipe,
         with_trial=flags.trial,
         sample=flags.sample,

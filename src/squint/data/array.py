@@ -2,8 +2,9 @@
 
 `.npy`: the images. `.npz`: `images` or `x`, with `labels` or `y` if there are any; or splits,
 `x_train` with `y_train`, and `x_val`, `x_test` likewise. Images are uint8 or uint16, (N, h, w) or
-(N, h, w, c) with c = 1, 3 or 4 (alpha); labels are whole numbers (below 0: none) or texts, (N,) or
-(N, 1). A `.npy` is memory-mapped; an `.npz` is held in memory.
+(N, h, w, c): read as grey or RGB, c is 1, 3 or 4 (alpha); read in another number of channels, it is
+that number. Labels are whole numbers (below 0: none) or texts, (N,) or (N, 1). A `.npy` is
+memory-mapped; an `.npz` is held in memory.
 """
 
 import functools
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from squint.data.cachedir import file_identity
+from squint.data.decode import LEAST_SIDE, PICTURE_CHANNELS
 from squint.data.images import Images, Store
 from squint.data.layout import numbered, printable
 from squint.errors import DataError
@@ -59,7 +61,8 @@ def open_array(path: Path, name: str, channels: int) -> Images:
     """The images of a .npy or .npz file, in its order.
 
     Raises:
-        DataError: If the file is damaged or of the other kind, or its arrays are not images.
+        DataError: If the file is damaged or of the other kind, or its arrays are not images of so
+            many channels.
     """
     path = path.absolute()
     _check_kind(path)
@@ -79,7 +82,7 @@ def open_array(path: Path, name: str, channels: int) -> Images:
             "no Python objects. Save it again with np.save or np.savez."
         ) from error
     for key, array in arrays.items():
-        _check_images(path, key, array)
+        _check_images(path, key, array, channels)
     counts = [len(array) for array in arrays.values()]
     classes, targets = _targets(path, labels, counts)
     splits = tuple(split for _, _, split in pairs if split)
@@ -147,22 +150,38 @@ def _pairs(path: Path, keys: tuple[str, ...]) -> list[tuple[str, str | None, str
     return pairs
 
 
-def _check_images(path: Path, key: str, array: np.ndarray) -> None:
+def _check_images(path: Path, key: str, array: np.ndarray, channels: int) -> None:
     here = f"{key} in {path}" if key else str(path)
     if array.dtype not in (np.uint8, np.uint16):
         raise DataError(
             f"{here} is {array.dtype}. Images must be uint8, 0 to 255, or uint16, 0 to 65535, "
             "because other types have no agreed range. Scale and convert it, then save it again."
         )
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)):
-        first = array.ndim == 4 and array.shape[1] in (1, 3, 4)
-        remedy = "Save it transposed by (0, 2, 3, 1)" if first else "Save it in that shape"
+    held = array.shape[3] if array.ndim == 4 else 1
+    fits = held in (1, 3, 4) if channels in PICTURE_CHANNELS else held == channels
+    if array.ndim not in (3, 4) or not (fits or _channels_last(array.shape, channels)):
+        remedy = "transposed by (0, 2, 3, 1)" if array.ndim == 4 else "in that shape"
         raise DataError(
-            f"{here} has the shape {array.shape}. Images must be (N, h, w) or (N, h, w, c), with "
-            f"c = 1, 3 or 4. {remedy}."
+            f"{here} has the shape {array.shape}. Images must be (N, h, w) or (N, h, w, c), "
+            f"channels last. Save it {remedy}."
+        )
+    if not fits:
+        flag = f"--encoder.in-channels {held}"
+        raise DataError(
+            f"{here} has images of {held} channels, not of {channels}. To train on them give "
+            f"{flag}, and the mean and std of each channel, which `squint doctor --data {path} "
+            f"{flag}` prints; a trained encoder needs images of as many channels as it has."
         )
     if not len(array):
         raise DataError(f"{here} has no images: its shape is {array.shape}. Add at least one.")
+
+
+def _channels_last(shape: tuple[int, ...], channels: int) -> bool:
+    """Whether an array of another number of channels is not, from its looks, (N, c, h, w)."""
+    if len(shape) == 3:
+        return True
+    _, first, middle, last = shape
+    return first >= LEAST_SIDE and first != channels and not first != middle == last
 
 
 def _targets(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from squint.data.decode import Unreadable
+from squint.data.decode import PICTURE_CHANNELS, Unreadable
 from squint.data.images import Images
 from squint.data.layout import arrange, is_image, parts
 from squint.data.quarantine import Bad, enforce
@@ -44,6 +44,11 @@ def copy(
         raise DataError(
             f"side={side}, quality={quality}, workers={workers} won't do: the side must be at "
             "least 8 pixels, the quality 1 to 95, the workers 1 or more. Change what is not."
+        )
+    if images.channels not in PICTURE_CHANNELS:
+        raise DataError(
+            f"{images.name} has images of {images.channels} channels, which no JPEG file holds: "
+            "the copy is for grey and RGB. Train on the array itself."
         )
     if os.path.lexists(out):
         raise DataError(f"{out} exists already, and nothing is overwritten. Give a new name.")

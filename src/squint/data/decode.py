@@ -1,4 +1,4 @@
-"""One rule from any encoded image to uint8 pixels, (h, w, c), c = 1 or 3.
+"""One rule from any encoded image to uint8 pixels, (h, w, c): c = 1 or 3, of arrays any number.
 
 The rule, version `RULE` (part of every cache key, so that a changed rule rebuilds caches):
 
@@ -12,6 +12,7 @@ The rule, version `RULE` (part of every cache key, so that a changed rule rebuil
 | 16-bit grey, uint16 arrays            | round(x / 257): 0..65535 to 0..255, scaled, not clipped  |
 | 16-bit colour files                   | the high byte, as Pillow reads them                      |
 | animation, several pages              | the first frame                                          |
+| an array, other than 1 or 3 wanted    | its channels as they are, if it has so many              |
 
 Anything else has a reason instead of pixels: truncated or damaged data, text in disguise, a side
 below 8 px, more pixels than Pillow's bomb limit, 32-bit integers beyond 16 bits, floating point
@@ -30,6 +31,8 @@ from squint.errors import DataError
 
 RULE = 1
 """Version of the rule above."""
+PICTURE_CHANNELS = (1, 3)
+"""Grey and RGB: what any image can be read as. Other numbers of channels only arrays have."""
 LEAST_SIDE = 8
 """Pixels. Below it no view has anything to show."""
 
@@ -60,6 +63,8 @@ def decode(raw: Raw, channels: int) -> np.ndarray:
     Raises:
         Unreadable: With the reason.
     """
+    if isinstance(raw, np.ndarray) and channels not in PICTURE_CHANNELS:
+        return _as_it_is(raw, channels)
     try:
         with _opened(raw) as image:
             return from_pil(image, channels)
@@ -75,8 +80,10 @@ def from_pil(image: Image.Image, channels: int) -> np.ndarray:
     """Pixels of a picture that is already open, uint8 (h, w, channels), by the same rule.
 
     Raises:
-        Unreadable: If its size is out of range.
+        Unreadable: If its size is out of range, or no picture has so many channels.
     """
+    if channels not in PICTURE_CHANNELS:
+        raise Unreadable(f"pictures are grey or RGB: none has {channels} channels")
     _check_header(image)
     image.load()
     return _pixels(_upright(image), channels)
@@ -88,6 +95,9 @@ def inspect(raw: Raw) -> None:
     Raises:
         Unreadable: With the reason.
     """
+    if isinstance(raw, np.ndarray):  # which needs no decoding, and may be no picture
+        _check_size(raw.shape[1], raw.shape[0])
+        return
     try:
         with _opened(raw) as image:
             _check_header(image)
@@ -104,7 +114,7 @@ def _opened(raw: Raw) -> contextlib.AbstractContextManager[Image.Image]:
         return Image.open(io.BytesIO(raw), formats=_formats())
     if isinstance(raw, Path):
         return Image.open(raw, formats=_formats())
-    return Image.fromarray(_eight_bit(raw))
+    return Image.fromarray(_eight_bit(raw[:, :, 0] if raw.shape[2:] == (1,) else raw))
 
 
 @functools.cache
@@ -117,25 +127,34 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def _as_it_is(array: np.ndarray, channels: int) -> np.ndarray:
+    """An array (h, w, channels) of more channels than a picture has, or two."""
+    _check_size(array.shape[1], array.shape[0])
+    if array.shape[2:] != (channels,):
+        raise Unreadable(f"an array of shape {array.shape} has no {channels} channels")
+    return _eight_bit(array)
+
+
 def _eight_bit(array: np.ndarray) -> np.ndarray:
-    """A uint8 or uint16 array (h, w[, c]) as uint8, in a shape Pillow takes."""
+    """A uint8 or uint16 array as uint8."""
     if array.dtype == np.uint16:
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
     return np.ascontiguousarray(array)
 
 
 def _check_header(image: Image.Image) -> None:
-    width, height = image.size
+    _check_size(*image.size)
+    if image.mode == "F":
+        raise Unreadable("floating-point pixels have no agreed range")
+
+
+def _check_size(width: int, height: int) -> None:
     if min(width, height) < LEAST_SIDE:
         raise Unreadable(f"{width}x{height} is smaller than {LEAST_SIDE}x{LEAST_SIDE}")
     # Between once and twice its limit Pillow only warns; one limit for all is easier to state.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise Unreadable(f"{width}x{height} has more than {limit:,} pixels (decompression bomb?)")
-    if image.mode == "F":
-        raise Unreadable("floating-point pixels have no agreed range")
 
 
 def _upright(image: Image.Image) -> Image.Image:

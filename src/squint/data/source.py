@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from squint.data.array import open_array
+from squint.data.decode import PICTURE_CHANNELS
 from squint.data.demo import open_demo
 from squint.data.directory import open_directory
 from squint.data.images import Images
@@ -28,16 +29,13 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
     Args:
         text: A folder, pattern, list, archive, shards, array file, `torchvision:NAME`, or `demo`. A
             `Path` is always a path: `Path("demo")` is a folder of that name.
-        channels: 1 for grey, 3 for RGB; images of any kind are converted.
+        channels: 1 for grey, 3 for RGB; images of any kind are converted. Another number, for a
+            .npy or .npz array of exactly so many, which are taken as they are.
 
     Raises:
-        DataError: If the source is missing, empty, damaged or of an unknown kind.
+        DataError: If the source is missing, empty, damaged or of an unknown kind, or has no images
+            of so many channels.
     """
-    if channels not in (1, 3):
-        raise DataError(
-            f"channels={channels} is not supported: images are read as grey (1) or RGB (3). "
-            "Choose one of them."
-        )
     if not isinstance(text, (str, Path)):
         raise DataError(
             f"A source is one text, this is a {type(text).__name__}. It must be {_KINDS}. Write "
@@ -45,6 +43,7 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
         )
     if text == "":
         raise DataError(f"The source is an empty text. It must be {_KINDS}. Name one with --data.")
+    _check_channels(text, channels)
     try:
         if isinstance(text, str) and (named := _named(text, channels)) is not None:
             return named
@@ -55,6 +54,17 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
             f"{text} can't be read ({error.strerror or error}). The source must be readable. "
             "Change its permissions, or copy it to a local disk."
         ) from error
+
+
+def _check_channels(text: str | Path, channels: int) -> None:
+    path = Path(text).expanduser()
+    array = path.name.lower().endswith((".npy", ".npz")) and not path.is_dir()
+    if channels < 1 or not (channels in PICTURE_CHANNELS or array):
+        raise DataError(
+            f"{text} can't be read in {channels} channels: any source can in 1 (grey) or 3 (RGB), "
+            "others only .npy and .npz arrays that have as many, uint8 or uint16 (N, h, w, c). "
+            "Save the images as one, or give --encoder.in-channels 1 or 3."
+        )
 
 
 def from_anywhere(source: str | Path) -> str:

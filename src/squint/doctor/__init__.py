@@ -17,6 +17,7 @@ def examine(
     data: str | Images = "",
     *,
     recipe: str = "",
+    channels: int = 3,
     with_trial: bool = False,
     sample: int | Literal["all"] = looking.SAMPLE,
     device: str = "auto",
@@ -28,6 +29,7 @@ def examine(
     Args:
         data: a source or images already open; "" for the machine alone.
         recipe: METHOD[@SETTING] to look at; "" for one that is suggested.
+        channels: in which a source is read, see `squint.data.open_source`.
         with_trial: whether to train for a few seconds, to tell how long training takes.
         sample: images to decode.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -44,7 +46,6 @@ def examine(
         show(section)
 
     given = _given(recipe, device) if recipe else None
-    channels = given.encoder.in_channels if given else 3
     opened = open_source(data, channels=channels) if isinstance(data, str) and data else data
     machine = environment.look(device)
     add(environment.section(machine))
@@ -52,7 +53,9 @@ def examine(
         return Report(sections=tuple(sections))
     contents = looking.contents(opened)
     sampled = looking.look(opened, sample=sample, threads=machine.cores)
-    found = _situation(machine, contents.training, min(sampled.median))
+    found = _situation(machine, contents.training, sampled)
+    if given:
+        given = given.override(dict(found.input))
     advised = None if given or not sampled.readable else suggestion.suggest(found)
     taken = given or (advised.recipe if advised else Recipe())
     view = taken.views.size if given or advised else 0
@@ -80,13 +83,15 @@ def _given(name: str, device: str) -> Recipe:
     return presets.recipe(name).override({"train.device": device})
 
 
-def _situation(machine: Machine, training: int, side: int) -> suggestion.Situation:
+def _situation(machine: Machine, training: int, sample: looking.Sample) -> suggestion.Situation:
+    own = suggestion.input_of(sample.mean, sample.std) if len(sample.mean) != 3 else {}
     return suggestion.Situation(
         device=machine.device.partition(":")[0],
         precision=machine.precision,
         free_bytes=machine.free_bytes,
         images=training,
-        side=side,
+        side=min(sample.median),
+        input=own,
     )
 
 

@@ -53,8 +53,13 @@ def digest(pixels: np.ndarray) -> bytes:
 
 
 def thumbnail(pixels: np.ndarray) -> UInt8[np.ndarray, "s s"]:
-    """Grey, of 16 x 16 pixels whatever the shape: the mean of what each covers."""
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    """Grey, of 16 x 16 pixels whatever the shape: the mean of what each covers.
+
+    Grey is luma of three channels, the mean of other numbers of them.
+    """
+    if pixels.shape[2] != 3:
+        pixels = pixels.mean(axis=2, dtype=np.float32).round().astype(np.uint8)
+    image = Image.fromarray(pixels)
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 

@@ -22,6 +22,8 @@ SAMPLE = 500
 NO_ENDING = "no ending"
 """In place of one."""
 _CHUNK = 256
+_MEASURED = 256
+"""Pixels; of longer sides not every row and column counts for mean and deviation."""
 _BLANK = 8
 """Grey levels; an image with less between its darkest and brightest is one colour."""
 
@@ -67,6 +69,10 @@ class Sample:
     one_size: bool
     kinds: dict[str, int]
     """As stored: JPEG RGB, PNG RGBA, uint16 array, …"""
+    mean: tuple[float, ...]
+    """Of each channel, 0 to 1."""
+    std: tuple[float, ...]
+    """Of each channel's pixels in all images."""
     colourless: int
     """Images that are grey, whatever they are stored as."""
     blank: tuple[str, ...]
@@ -145,6 +151,8 @@ class _Look:
     row: int
     size: Side
     kind: str
+    moments: np.ndarray
+    """(2, c): mean of each channel and of its square, 0 to 1."""
     colourless: bool
     blank: bool
     stored_bytes: int
@@ -169,7 +177,8 @@ def _looker(images: Images) -> Callable[[int], _Look | Bad]:
         return _Look(
             row=row,
             size=Side(*pixels.shape[:2]),
-            kind=sys.intern(kind_of(raw)),
+            kind=sys.intern(kind_of(raw, images.channels)),
+            moments=_moments(pixels),
             colourless=bool((pixels == pixels[:, :, :1]).all()),
             blank=int(np.ptp(pixels)) < _BLANK,
             stored_bytes=len(raw) if isinstance(raw, bytes) else pixels.nbytes,
@@ -181,13 +190,24 @@ def _looker(images: Images) -> Callable[[int], _Look | Bad]:
     return look
 
 
+def _moments(pixels: np.ndarray) -> np.ndarray:
+    step = -(-min(pixels.shape[:2]) // _MEASURED)
+    levels = pixels[::step, ::step].reshape(-1, pixels.shape[2]) / np.float32(255)
+    return np.stack([levels.mean(axis=0), np.square(levels).mean(axis=0)]).astype(np.float64)
+
+
 def _measures(images: Images, found: list[_Look]) -> dict[str, Any]:
     """Sizes, kinds and costs of the images that could be read."""
     sizes = sorted((min(each.size), max(each.size), each.size) for each in found)
     smallest, median, largest = (
         (sizes[0][2], sizes[len(sizes) // 2][2], sizes[-1][2]) if sizes else (Side(0, 0),) * 3
     )
+    moments = [each.moments for each in found] or [np.zeros((2, images.channels))]
+    mean, square = np.mean(moments, axis=0)  # every image counts the same
+    std = np.sqrt(np.maximum(square - mean**2, 0))
     return {
+        "mean": tuple(mean.tolist()),
+        "std": tuple(std.tolist()),
         "smallest": smallest,
         "median": median,
         "largest": largest,

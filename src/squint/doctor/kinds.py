@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from squint.data.decode import Raw
+from squint.data.decode import PICTURE_CHANNELS, Raw
 
 _RULES = {
     "grey": "grey is repeated to three channels",
@@ -20,12 +20,20 @@ _MODES = {"1": "grey", "L": "grey", "LA": "grey", "La": "grey", "CMYK": "CMYK", 
 _ORIENTATION = 0x0112
 
 
-def kind_of(raw: Raw) -> str:
-    """Format and what is odd about it, of an image that can be read: "PNG, transparent"."""
+def kind_of(raw: Raw, channels: int = 3) -> str:
+    """Format and what is odd about it, of an image that can be read: "PNG, transparent".
+
+    Args:
+        raw: the image as it is stored.
+        channels: in which it is read.
+    """
     if isinstance(raw, np.ndarray):
-        grey = raw.ndim == 2 or raw.shape[2] == 1
-        words = ["arrays", "16 bit" if raw.dtype == np.uint16 else "", "grey" if grey else ""]
-        return ", ".join(filter(None, [*words, "transparent" if raw.shape[2:] == (4,) else ""]))
+        wide = "16 bit" if raw.dtype == np.uint16 else ""
+        held = raw.shape[2] if raw.ndim == 3 else 1
+        odd = {1: "grey", 4: "transparent"}.get(held, "")
+        if channels not in PICTURE_CHANNELS:
+            odd = f"{held} channels"
+        return ", ".join(filter(None, ["arrays", wide, odd]))
     if isinstance(raw, Image.Image):
         return _of_picture(raw)
     with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as image:

@@ -7,10 +7,12 @@ from squint.data.quarantine import allowed
 from squint.doctor.findings import Finding, Section, note, ok, problem
 from squint.doctor.images import NO_ENDING, Contents, Sample
 from squint.doctor.kinds import rules
+from squint.doctor.suggestion import as_flags, input_of
 from squint.doctor.text import human_bytes, human_seconds
 
 _NAMED = 3
 _KINDS = 6
+_FLAT = 2
 _LARGE = 512
 """Pixels. Above it most of decoding goes into what no view shows."""
 
@@ -102,16 +104,29 @@ def _of_pixels(sample: Sample, view: int) -> Iterable[Finding]:
     kinds = "; ".join(f"{kind} ({n:,})" for kind, n in list(sample.kinds.items())[:_KINDS])
     odd = rules(sample.kinds)
     yield ok("; ".join([f"stored as {kinds}", *odd]))
-    if sample.colourless == sample.readable:
+    yield from _of_levels(sample)
+    if len(sample.mean) == 3 and sample.colourless == sample.readable:
+        one = as_flags(input_of(sample.mean[:1], sample.std[:1]))
         yield note(
             "all are grey: three equal channels are computed where one would do",
-            "--encoder.in-channels 1 --views.mean 0.45 --views.std 0.22 trains on one channel.",
+            f"{one} trains on one channel.",
         )
     if sample.blank:
         first = _listed(sample.blank)
         yield note(
             f"{_counted(len(sample.blank), 'image')} of one colour only: {first}",
             "Remove them: their views can't be told from each other's.",
+        )
+
+
+def _of_levels(sample: Sample) -> Iterable[Finding]:
+    yield ok(f"mean and std as flags: {as_flags(input_of(sample.mean, sample.std))}")
+    flat = [str(k + 1) for k, std in enumerate(sample.std) if std < _FLAT / 255]
+    if flat:
+        yield note(
+            f"{'channel' if len(flat) == 1 else 'channels'} {', '.join(flat)}: std below {_FLAT} "
+            "of 255 grey levels, so that 8 bits hold little of them",
+            "Stretch them to the whole range of their type and save again, or leave them out.",
         )
 
 

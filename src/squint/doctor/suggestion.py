@@ -2,7 +2,8 @@
 
 import math
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from squint import presets
@@ -40,6 +41,8 @@ class Situation:
     """To train on."""
     side: int
     """Shorter side of the median image, in pixels."""
+    input: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a recipe for images of other than three channels, by dotted name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +63,9 @@ class Suggestion:
     def command(self, data: str) -> str:
         """What to type to train it."""
         short = {path: name for name, path in SHORT_NAMES.items()}
-        flags = " ".join(
-            f"--{short.get(path, path).replace('_', '-')} {value}"
-            for path, value in self.changes.items()
-        )
+        changes = {short.get(path, path): value for path, value in self.changes.items()}
         start = f"squint pretrain {self.name} --data {shlex.quote(data)} --out runs/first"
-        return f"{start} {flags}".strip()
+        return f"{start} {as_flags(changes)}".strip()
 
 
 def suggest(found: Situation) -> Suggestion | None:
@@ -73,6 +73,7 @@ def suggest(found: Situation) -> Suggestion | None:
     if found.images < FEWEST:
         return None
     size, setting, changes, reasons = _setting(found)
+    changes |= found.input
     preset = presets.recipe(f"simclr@{setting}")
     fits = _fitting(found, size)
     wanted = min(preset.train.batch_size, _power_of_two(found.images // 2))
@@ -115,12 +116,9 @@ def of_suggestion(suggestion: Suggestion | None, found: Situation, data: str) ->
         return Section(title="Suggestion", findings=(finding,), facts=found)
     findings = [ok(reason) for reason in suggestion.reasons]
     if found.images < _FEW:
-        findings.append(
-            note(
-                f"{found.images:,} images are few for learning from scratch",
-                "Compare with what pretrained weights give: `squint evaluate timm:NAME`.",
-            )
-        )
+        advice = "Compare with what pretrained weights give: `squint evaluate timm:NAME`."
+        told = f"{found.images:,} images are few for learning from scratch"
+        findings.append(note(told, "" if found.input else advice))  # they read RGB
     findings.append(note("a rule of thumb: what is best for your images only trials can tell"))
     command = suggestion.command(data)
     return Section(
@@ -157,7 +155,24 @@ def of_recipe(name: str, recipe: Recipe, found: Situation, data: str) -> Section
     command = ""
     if found.images >= batch:
         command = f"squint pretrain {name} --data {shlex.quote(data)} --out runs/first"
+        command = f"{command} {as_flags(found.input)}".strip()
     return Section(title=f"Recipe: {name}", findings=tuple(findings), facts=found, command=command)
+
+
+def input_of(mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Fields of a recipe for images of such channels, by dotted name."""
+    own = {} if len(mean) == 3 else {"encoder.in_channels": len(mean)}
+    shift, scale = ([round(number, 3) for number in numbers] for numbers in (mean, std))
+    return own | {"views.mean": shift, "views.std": [max(number, 0.001) for number in scale]}
+
+
+def as_flags(fields: Mapping[str, Any]) -> str:
+    """Fields of a recipe, by dotted name, as the command line takes them."""
+    flags: list[str] = []
+    for path, value in fields.items():
+        values = value if isinstance(value, list) else [value]
+        flags.append(" ".join([f"--{path.replace('_', '-')}", *map(str, values)]))
+    return " ".join(flags)
 
 
 def _setting(found: Situation) -> tuple[str, str, dict[str, Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from squint.errors import RunError
 from squint.evaluate.bench import Bench
 from squint.evaluate.fewshot import few_label_top1
 from squint.evaluate.inputs import Labelled, labelled_features
@@ -56,6 +57,12 @@ def measured(bench: Bench) -> dict[str, Any]:
 def _features(bench: Bench, target: str) -> tuple[Labelled, Labelled]:
     """Features of the train and test part by another encoder, in its own input."""
     other = open_subject(target, SubjectOptions(encoder=bench.options.compare.encoder))
+    reads = other.encoder.config.in_channels
+    if reads != bench.images.channels:
+        raise RunError(
+            f"{target} reads images of {reads} channels, and these were opened with "
+            f"{bench.images.channels}. Compare encoders of as many channels."
+        )
     train, test = (
         labelled_features(
             other.encoder.encoder,

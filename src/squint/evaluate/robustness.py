@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from squint.errors import RunError
+from squint.data.decode import PICTURE_CHANNELS
+from squint.errors import DataError, RunError
 from squint.evaluate import figures
 from squint.evaluate.bench import Bench
 from squint.evaluate.corruptions import COMMON
@@ -39,6 +40,11 @@ from squint.views.two_views import EvaluationView
 def measured(bench: Bench) -> dict[str, Any]:
     """The protocol: errors on corrupted images, their means, and a heat map."""
     options = bench.options.robustness
+    if bench.images.channels not in PICTURE_CHANNELS:
+        raise DataError(
+            f"{bench.images.name} has images of {bench.images.channels} channels, and corruptions "
+            "are defined for grey and RGB. Leave the protocol robustness out."
+        )
     for part in bench.parts[:2]:
         check_labels(part)
     divisor = recorded_baseline(bench)  # said now if there is none, not after all images

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from jaxtyping import UInt8
 from PIL import Image as PILImage
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -79,19 +80,38 @@ class PretrainedEncoder(nn.Module):
         raise DataError(
             f"The encoder was given {images.dtype} of shape {tuple(images.shape)}; it reads "
             f"floating-point images (n, {channels}, h, w), scaled to 0..1, less the mean ({mean}), "
-            f"over the deviation ({std}). Stack what encoder.transform gives of each PIL image, a "
+            f"over the deviation ({std}). Stack what encoder.transform gives of each image, a "
             "single one with [None], or scale and normalise the batch."
         )
 
-    def transform(self, image: PILImage.Image) -> Tensor:
+    def transform(self, image: PILImage.Image | np.ndarray) -> Tensor:
         """One picture as the encoder's input (c, h, w): oriented, cropped, resized, normalised.
 
+        Args:
+            image: a PIL picture, or its pixels, uint8 or uint16 (h, w, c), of any c.
+
         Raises:
-            DataError: the picture can't be read as this encoder's channels.
+            DataError: it can't be read as this encoder's channels.
         """
-        pixels = decode.from_pil(image, self.config.in_channels)  # (h, w, c)
+        pixels = _pixels(image, self.config.in_channels)  # (h, w, c)
         tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (c, h, w)
         return EvaluationView(self.views)(tensor)
+
+
+def _pixels(image: PILImage.Image | np.ndarray, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    if isinstance(image, np.ndarray):
+        if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+            raise DataError(
+                f"The array is {image.dtype} of shape {image.shape}; one image is uint8 or uint16, "
+                f"(h, w, {channels}). Convert it, or give images one by one."
+            )
+        return decode.decode(image, channels)
+    if channels not in decode.PICTURE_CHANNELS:
+        raise DataError(
+            f"This encoder reads images of {channels} channels, and a PIL picture is grey or RGB. "
+            f"Give an array, uint8 or uint16, (h, w, {channels})."
+        )
+    return decode.from_pil(image, channels)
 
 
 def save(folder: Path, encoder: nn.Module, recipe: Recipe) -> None:

@@ -59,11 +59,13 @@ def write(out: Path, encoder: PretrainedEncoder) -> str:
 def lines(out: Path, encoder: PretrainedEncoder) -> str:
     """Python that computes features with it."""
     views = encoder.views
-    shape = ", ".join(("n", str(encoder.config.in_channels), *[str(views.evaluation.size)] * 2))
+    channels = encoder.config.in_channels
+    shape = ", ".join(("n", str(channels), *[str(views.evaluation.size)] * 2))
+    kind = ", RGB" if channels == 3 else ""
     return (
         "import onnxruntime\n"
         f"session = onnxruntime.InferenceSession({str(out)!r})\n"
-        f"# images: float32 ({shape}), RGB in 0..1, less {views.mean} over {views.std}\n"
+        f"# images: float32 ({shape}){kind} in 0..1, less {views.mean} over {views.std}\n"
         "(features,) = session.run(['features'], {'images': images})"
     )
 

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from squint import runs
+from squint.data.decode import PICTURE_CHANNELS
 
 LEAST_WIDTH = 560
 """Pixels of a head, however narrow the pictures below it are."""
@@ -37,11 +38,12 @@ def save(sheet: Image.Image, out: Path) -> None:
 
 
 def square(pixels: UInt8[np.ndarray, "h w c"], side: int) -> Image.Image:
-    """A whole image in the middle of a square, (side, side).
+    """A whole image in the middle of a square, (side, side); see `left_out` for its channels.
 
     Small ones grow by a whole factor with every pixel a block, large ones are reduced.
     """
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    seen = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
+    image = Image.fromarray(np.ascontiguousarray(seen)).convert("RGB")
     longest = max(image.size)
     if longest <= side:
         image = image.resize(
@@ -53,6 +55,15 @@ def square(pixels: UInt8[np.ndarray, "h w c"], side: int) -> Image.Image:
     ground = Image.new("RGB", (side, side), _SHADE)
     ground.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return ground
+
+
+def left_out(channels: int) -> tuple[str, ...]:
+    """What a sheet has to say of images that are neither grey nor RGB, or nothing."""
+    if channels in PICTURE_CHANNELS:
+        return ()
+    if channels == 2:
+        return ("shown: channel 1 of 2, in grey",)
+    return (f"shown: channels 1, 2, 3 of {channels}, as red, green, blue",)
 
 
 def framed(image: Image.Image, colour: str, width: int = 4) -> Image.Image:

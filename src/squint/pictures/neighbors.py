@@ -118,6 +118,7 @@ def sheet(
         f"encoder of {subject.name}",
         f"{len(images):,} images of {images.name}",
         "below each: cosine of its features and the query's",
+        *canvas.left_out(images.channels),
     ]
     head = [
         line(f"Nearest neighbours: {subject.title}", width, size=22, bold=True),

@@ -70,6 +70,7 @@ def draw_views(
         f"{len(shown)} of {len(train):,} images of {train.name}",
         f"views of {recipe.views.size} px",
         f"as training with seed {recipe.train.seed} shows them",
+        *canvas.left_out(images.channels),
     ]
     drawn = sheet(shown, recipe, title=title or recipe.name, facts=facts, side=options.side)
     canvas.save(drawn, Path(out))
@@ -131,9 +132,10 @@ def sheet(
 def strengths(recipe: Recipe) -> dict[str, list[str]]:
     """What may happen to each view, `field value`, under the flag its fields begin with."""
     fields = leaves(recipe)
+    shown = [name for name in _FIELDS if recipe.encoder.in_channels == 3 or name not in _OF_RGB]
     found: dict[str, list[str]] = {}
     for view in ("first", "second"):
-        values = {name: fields[f"views.{view}.{name}"] for name in _FIELDS}
+        values = {name: fields[f"views.{view}.{name}"] for name in shown}
         never = tuple(
             f"{name.partition('.')[0]}."
             for name, value in values.items()
@@ -151,6 +153,8 @@ _FIELDS = (
     *("crop.area", "flip", "jitter.probability", "jitter.brightness", "jitter.contrast"),
     *("jitter.saturation", "jitter.hue", "gray", "blur.probability", "blur.sigma", "solarize"),
 )
+_OF_RGB = ("jitter.saturation", "jitter.hue", "gray")
+"""What happens to images of three channels alone."""
 
 
 def _text(value: Any) -> str:
