@@ -75,8 +75,9 @@ def test_the_codes_are_looked_at_now_and_then_and_at_the_end(tmp_path: Path, nam
 
 
 def test_a_look_between_two_lines_is_a_line_of_its_own(tmp_path: Path) -> None:
-    changes = {"health_every_steps": 2, "log_every_steps": 100, "epochs": 2.0}
-    recipe = small.recipe(**{f"train__{name}": value for name, value in changes.items()})
+    recipe = small.recipe(
+        train__health_every_steps=2, train__log_every_steps=100, train__epochs=2.0
+    )
     run = squint.pretrain(small.source(tmp_path), recipe=recipe, out=tmp_path / "run", quiet=True)
     records = run.records()
     assert [record["step"] for record in records] == [2, 4, 6, 8, 10, 12]
