@@ -31,10 +31,10 @@ from squint.runs import create
 from squint.train.feed import Batch, Feed, prepare
 from squint.train.log import Log, Silent
 from squint.train.loop import Events, fit
-from squint.train.pretrain import optimizer_of
 from squint.train.roofline import passes, synchronise
 from squint.train.runtime import Runtime, start
 from squint.train.schedule import Plan
+from squint.train.setup import optimizer_of
 from squint.train.signals import Stop
 
 METHODS = ("simclr", "moco-v1", "moco-v2", "moco-v3", "byol")

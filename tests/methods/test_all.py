@@ -15,7 +15,7 @@ from squint.methods import Method
 from squint.nn.norm import sync_batch_norm
 from squint.ops import gather
 from squint.presets import recipe as preset
-from squint.train.pretrain import optimizer_of
+from squint.train.setup import optimizer_of
 from toys import NAMES, kappa_b, make, views
 
 RECIPES = ("simclr", "moco-v1", "moco-v2", "moco-v3", "byol")

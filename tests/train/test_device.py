@@ -14,9 +14,9 @@ from squint.methods import Method, Step
 from squint.train import health
 from squint.train.feed import Feed, prepare
 from squint.train.loop import Events, fit
-from squint.train.pretrain import optimizer_of
 from squint.train.runtime import start
 from squint.train.schedule import Plan
+from squint.train.setup import optimizer_of
 from squint.train.signals import Interrupted, Stop
 from train import small
 from waiting import no_waiting

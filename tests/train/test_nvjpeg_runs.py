@@ -11,7 +11,7 @@ import squint
 from squint.data import nvjpeg, open_source
 from squint.errors import RecipeError
 from squint.native import jpeg
-from squint.train import loop, pretrain
+from squint.train import loop, setup
 from squint.train.feed import Feed, prepare
 from squint.train.runtime import start
 from train import small
@@ -39,7 +39,7 @@ def test_nvjpeg_is_refused_without_cuda_before_anything_is_written(tmp_path: Pat
 
 @pytest.fixture
 def allowed_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "check_decode", lambda *_: None)
+    monkeypatch.setattr(setup, "check_decode", lambda *_: None)
     nvjpeg.missing.cache_clear()
 
 

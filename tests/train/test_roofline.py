@@ -8,10 +8,10 @@ from squint.data import open_source
 from squint.train import roofline
 from squint.train.feed import Feed, prepare
 from squint.train.loop import Events, fit
-from squint.train.pretrain import optimizer_of
 from squint.train.roofline import Peak, Roofline, Work
 from squint.train.runtime import start
 from squint.train.schedule import Plan
+from squint.train.setup import optimizer_of
 from squint.train.signals import Stop
 from train import small
 

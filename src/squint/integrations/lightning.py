@@ -34,13 +34,10 @@ from squint.train import health
 from squint.train.feed import Batch, Feed, check_decode, prepare
 from squint.train.initial import load_initial
 from squint.train.loop import clip_gradient
-from squint.train.pretrain import (
-    FREE,
-    open_images,
-    optimizer_of,
-)
+from squint.train.pretrain import FREE, open_images
 from squint.train.runtime import Precision, Runtime, seed_everything
 from squint.train.schedule import Plan, lr_factor
+from squint.train.setup import optimizer_of
 
 try:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer

@@ -14,30 +14,29 @@ from typing import Any
 
 import torch
 
-from squint import earlier, methods, presets, runs
+from squint import earlier, presets, runs
 from squint.data import Images, from_anywhere, open_source
 from squint.data.quarantine import Overfull
 from squint.environment import environment
 from squint.errors import CheckpointError
 from squint.interop import encoder as encoder_file
-from squint.methods import Method
 from squint.recipe import SHORT_NAMES, Recipe, leaves
 from squint.runs import Run
-from squint.train import checkpoint, optim
+from squint.train import checkpoint
+from squint.train.banner import banner, farewell
 from squint.train.checkpoint import Position
-from squint.train.compiling import check_graphs, compile_encoders
-from squint.train.feed import Feed, Readable, check_decode, prepare
+from squint.train.compiling import compile_encoders
+from squint.train.feed import Feed, prepare
 from squint.train.initial import load_initial
 from squint.train.log import Log, Silent, display
 from squint.train.loop import Events, fit
 from squint.train.online import online_knn
-from squint.train.pieces import memory_errors_explained, pieces_of
-from squint.train.runtime import Runtime, seed_everything, start
-from squint.train.schedule import Plan
+from squint.train.pieces import memory_errors_explained
+from squint.train.runtime import Runtime, start
+from squint.train.setup import Setup, restore, set_up
 from squint.train.signals import Interrupted, watch
-from squint.train.trackers import Trackers, check_trackers
+from squint.train.trackers import Trackers
 from squint.train.verdict import Health
-from squint.views.paths import pick
 
 
 def pretrain(
@@ -76,7 +75,7 @@ def pretrain(
         if runtime.is_main:
             runs.check_out(folder, overwrite=overwrite)
         images = open_images(data, chosen)
-        setup = _set_up(chosen, images, prepare(images, chosen), runtime)
+        setup = set_up(chosen, images, prepare(images, chosen), runtime)
         begun = load_initial(setup.method, chosen)
         if runtime.is_main:
             derived = dataclasses.asdict(setup.plan) | {"images": setup.count}
@@ -125,7 +124,7 @@ def resume(
                 "Going on would not continue the same run. Restore them, say where they are with "
                 "--data, or start a new run."
             )
-        setup = _set_up(recipe, images, readable, runtime, pieces_before=position.pieces)
+        setup = set_up(recipe, images, readable, runtime, pieces_before=position.pieces)
         return _train(run, setup, state, begun="", quiet=quiet)
 
 
@@ -181,65 +180,15 @@ def train_or_resume(
     return resume(run, data=images, quiet=quiet)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Setup:
-    """All that a run needs beside its folder, in place and not yet trained."""
-
-    recipe: Recipe
-    images: Images
-    readable: Readable
-    method: Method
-    optimizer: torch.optim.Optimizer
-    pieces: int
-    """Parts in which a batch goes through the encoder."""
-    runtime: Runtime
-
-    @property
-    def count(self) -> int:
-        """Images that are trained on."""
-        return len(self.readable.images)
-
-    @property
-    def plan(self) -> Plan:
-        """The numbers of the run."""
-        return Plan.of(self.recipe, self.count)
-
-
-def _set_up(
-    recipe: Recipe, images: Images, readable: Readable, runtime: Runtime, *, pieces_before: int = 0
-) -> _Setup:
-    """What a recipe asks for, made; the method with its first weights.
-
-    Before anything is written: a recipe that can't be made leaves no folder behind.
-    """
-    pick(recipe.train.views_path, runtime.device)  # says what is missing
-    check_graphs(recipe, runtime)
-    check_decode(recipe, runtime)
-    check_trackers(recipe)
-    seed_everything(recipe.train.seed, -1)
-    method = methods.build(recipe, images=len(readable.images))
-    pieces = pieces_of(method, recipe, runtime, pieces_before=pieces_before)
-    runtime.place(method)
-    return _Setup(
-        recipe=recipe,
-        images=images,
-        readable=readable,
-        method=method,
-        optimizer=optimizer_of(method, recipe),
-        pieces=pieces,
-        runtime=runtime,
-    )
-
-
 def _train(
-    run: Run, setup: _Setup, state: Mapping[str, Any] | None, *, begun: str, quiet: bool
+    run: Run, setup: Setup, state: Mapping[str, Any] | None, *, begun: str, quiet: bool
 ) -> Run:
     """The part that a new and a resumed run share."""
     recipe, method, runtime, plan = setup.recipe, setup.method, setup.runtime, setup.plan
     first_step = 0
     if state is not None:  # resuming
         first_step = checkpoint.position_of(state).step
-        _restore(state, method, setup.optimizer)
+        restore(state, method, setup.optimizer)
     with contextlib.ExitStack() as stack:
         if runtime.is_main:
             stack.enter_context(runs.alone(run))
@@ -259,7 +208,7 @@ def _train(
                 trackers=Trackers(run, recipe),
             )
             stack.enter_context(log)
-            log.say(_banner(run, setup, first_step, feed.where))
+            log.say(banner(run, setup, first_step, feed.where))
             if begun:
                 log.say(f"  weights  {begun}")
         compiled = compile_encoders(method, recipe, runtime, pieces=setup.pieces)
@@ -284,7 +233,7 @@ def _train(
             stop=stop,
         )
         if log and done == plan.total_steps:
-            log.say(_farewell(run))
+            log.say(farewell(run))
     if done < plan.total_steps:
         raise Interrupted(
             f"stopped after step {done} of {plan.total_steps} and saved. "
@@ -320,43 +269,7 @@ def _unreadable_explained(run: Run, recipe: Recipe, feed: Feed, *, main: bool) -
         ) from None
 
 
-def _farewell(run: Run) -> str:
-    """What a finished run says last."""
-    quarantine = run.path / "quarantine.txt"
-    bad = len(quarantine.read_text(encoding="utf-8").splitlines()) if quarantine.exists() else 0
-    aside = f"; unreadable images: {bad:,}, listed in {quarantine}" if bad else ""
-    words = [record["health"] for record in run.records() if "health" in record]
-    health = f", {words[-1]}" if words else ""
-    return f"finished{health}: {run.encoder}{aside}. Measure it with: squint evaluate {run.path}"
-
-
-def optimizer_of(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer a recipe asks for, over all that is trained in its method."""
-    config = recipe.optim
-    return optim.build(
-        method,
-        config.name,
-        lr=recipe.scaled_lr,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        decay_norm_and_bias=config.decay_norm_and_bias,
-        form=config.lars_form,
-        trust_coefficient=config.trust_coefficient,
-    )
-
-
-def _restore(state: Mapping[str, Any], method: Method, optimizer: torch.optim.Optimizer) -> None:
-    try:
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            "The checkpoint does not fit the run's recipe: recipe.json or last.pt was changed. "
-            f"Restore them. ({str(error).splitlines()[-1].strip()})"
-        ) from None
-
-
-def _saver(run: Run, setup: _Setup, feed: Feed) -> Callable[[int], None]:
+def _saver(run: Run, setup: Setup, feed: Feed) -> Callable[[int], None]:
     """What writes checkpoint, encoder and quarantine after a step; nothing on other ranks."""
     recipe, method, optimizer = setup.recipe, setup.method, setup.optimizer
     fingerprint = _fingerprint(setup.readable.images)
@@ -413,26 +326,3 @@ def _device_name(runtime: Runtime) -> str:
     if runtime.device.type == "cuda":
         return f"{runtime.device} ({torch.cuda.get_device_name(runtime.device)})"
     return str(runtime.device)
-
-
-def _banner(run: Run, setup: _Setup, first_step: int, where: str) -> str:
-    """What a run is about to do, in a few lines."""
-    recipe, runtime, plan = setup.recipe, setup.runtime, setup.plan
-    weights = sum(p.numel() for p in setup.method.encoder.parameters())
-    batch, bad = recipe.train.batch_size, len(setup.readable.bad)
-    ranks = f" over {runtime.world_size} ranks" if runtime.world_size > 1 else ""
-    negatives = f"{recipe.negatives:,} negatives" if recipe.negatives else "no negatives"
-    parts = f" in pieces of {batch // setup.pieces}" if setup.pieces > 1 else ""
-    unreadable = f", {bad} unreadable set aside" if bad else ""
-    rising = ", all of it warm-up" if plan.warmup_steps >= plan.total_steps else ""
-    start_word = f"resuming {run.path} at step {first_step}" if first_step else f"{run.path}"
-    return (
-        f"{recipe.name}  {start_word}\n"
-        f"  images   {setup.count:,} {where}{unreadable}\n"
-        f"  encoder  {recipe.encoder.name}, width {recipe.encoder.width:g}, {weights / 1e6:.2f} M "
-        f"weights, {runtime.device}, {runtime.precision}\n"
-        f"  views    {pick(recipe.train.views_path, runtime.device).description}\n"
-        f"  batch    {batch} images{ranks}{parts}, {negatives} for each code\n"
-        f"  length   {plan.total_steps} steps, epochs: {recipe.train.epochs:g}, learning rate up "
-        f"to {plan.lr:g} ({recipe.optim.name}){rising}"
-    )

@@ -28,9 +28,9 @@ from squint.train.accumulate import buffers_restored
 from squint.train.feed import Batch, Feed, prepare
 from squint.train.log import Meter
 from squint.train.loop import clip_gradient
-from squint.train.pretrain import optimizer_of
 from squint.train.runtime import Runtime, seed_everything, start
 from squint.train.schedule import Plan, learning_rate
+from squint.train.setup import optimizer_of
 
 PARTS = ("wait", "views", "forward", "loss", "backward", "optimizer", "EMA", "log")
 """Of a step. wait: for pixels; forward: encoder and heads; optimizer: with the gradient's norm;
