@@ -126,7 +126,7 @@ def test_learning_rate_rules() -> None:
         ({"method.projector.out_dim": 0}, ["method.projector.out_dim=0"]),
         ({"views.mean": (0.5, 0.5)}, ["views.mean"]),
         ({"views.std": (1.0, 1.0)}, ["views.std"]),
-        ({"encoder.in_channels": 4}, ["encoder.in_channels=4"]),
+        ({"encoder.in_channels": 4}, ["encoder.in_channels=4", "squint doctor"]),
         ({"data.max_unreadable_percent": 101.0}, ["max_unreadable_percent"]),
     ],
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from image_files import pixels
 
-from squint.data import open_source
+from squint.data import Unreadable, check, open_source, pack
+from squint.data.copy import copy
 from squint.errors import DataError
 
 
@@ -91,6 +92,82 @@ def test_arrays_that_are_no_images_are_refused_with_what_they_are(tmp_path: Path
     assert "must be (N, h, w)" in message(path)
     np.save(path, batch(1)[:0])
     assert "has no images" in message(path)
+
+
+def many(count: int, channels: int, side: int = 12) -> np.ndarray:
+    return np.stack([pixels(k, side, side, channels) for k in range(count)])
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 64])
+def test_arrays_of_other_channels_are_taken_as_they_are(tmp_path: Path, channels: int) -> None:
+    path = tmp_path / "set.npz"
+    stored = many(6, channels)
+    np.savez(path, images=stored, labels=np.arange(6) % 2)
+    images = open_source(path, channels=channels)
+    assert images.labels is not None and images.channels == channels
+    np.testing.assert_array_equal(images.read(3), stored[3])
+    np.testing.assert_array_equal(images.picture(3).window(2, 1, 4, 8), stored[3, 2:6, 1:9])
+    assert check(images) == ()
+    wide = stored.astype(np.uint16) * 257
+    wide[5] -= 100  # rounded, not cut off
+    np.save(tmp_path / "wide.npy", wide)
+    images = open_source(tmp_path / "wide.npy", channels=channels)
+    packed = pack(images, cache_dir=tmp_path)
+    assert packed is not None
+    np.testing.assert_array_equal(packed.pixels[:5], stored[:5])
+    below = stored[5] > 0
+    np.testing.assert_array_equal(packed.pixels[5][below], stored[5][below])
+
+
+def test_four_channels_are_colour_with_transparency_unless_all_four_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "set.npy"
+    stored = many(2, 4)
+    stored[0, :, :, 3] = 0
+    np.save(path, stored)
+    assert (open_source(path).read(0) == 255).all()
+    np.testing.assert_array_equal(open_source(path, channels=4).read(0), stored[0])
+    first, second = (open_source(path, channels=c).fingerprint() for c in (3, 4))
+    assert first != second
+
+
+def test_another_number_of_channels_is_refused_with_the_flag(tmp_path: Path) -> None:
+    path = tmp_path / "set.npy"
+    for held, asked in ((5, 3), (5, 1), (2, 3), (5, 4), (3, 5), (4, 5)):
+        np.save(path, many(2, held))
+        with pytest.raises(DataError) as caught:
+            open_source(path, channels=asked)
+        said = str(caught.value)
+        assert f"{path} has images of {held} channels, not of {asked}." in said
+        assert f"give --encoder.in-channels {held}," in said
+    np.save(path, batch(2)[..., 0])
+    with pytest.raises(DataError, match=r"images of 1 channels, not of 5.*--encoder.in-channels 1"):
+        open_source(path, channels=5)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 24, 24), (4, 12, 24, 24), (4, 3, 24, 20)])
+def test_channels_first_is_seen(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "set.npy"
+    np.save(path, np.zeros(shape, np.uint8))
+    for asked in (3, shape[1]):
+        with pytest.raises(DataError, match=r"channels last\. Save it transposed by \(0, 2, 3, 1"):
+            open_source(path, channels=asked)
+
+
+def test_small_images_of_many_channels_are_unreadable_like_others(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", many(2, 5, side=7))
+    images = open_source(tmp_path / "set.npy", channels=5)
+    with pytest.raises(Unreadable, match="7x7 is smaller"):
+        images.read(0)
+    with pytest.raises(DataError, match="smaller"):
+        check(images)
+
+
+def test_no_jpeg_holds_many_channels(tmp_path: Path) -> None:
+    np.save(tmp_path / "set.npy", many(2, 5))
+    with pytest.raises(DataError, match="5 channels, which no JPEG file holds"):
+        copy(open_source(tmp_path / "set.npy", channels=5), tmp_path / "copy")
 
 
 def test_labels_must_fit_the_images(tmp_path: Path) -> None:

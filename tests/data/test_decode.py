@@ -30,6 +30,12 @@ def test_colour_is_read_as_it_is() -> None:
     np.testing.assert_array_equal(found, colour)
 
 
+def test_pictures_have_no_other_channels() -> None:
+    assert reason(Image.new("RGB", (12, 12)), 5) == "pictures are grey or RGB: none has 5 channels"
+    assert reason(png(pixels(0)), 5) == "pictures are grey or RGB: none has 5 channels"
+    assert reason(pixels(0), 5) == "an array of shape (12, 12, 3) has no 5 channels"
+
+
 def test_grey_is_repeated_over_three_channels() -> None:
     grey = pixels(0, channels=1)
     np.testing.assert_array_equal(decode(png(grey), 3), np.stack([grey] * 3, axis=2))

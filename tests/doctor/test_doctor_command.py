@@ -44,6 +44,27 @@ def test_built_in_images(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert status == 0 and set(json.loads(out.read_text())["sections"]) == {"environment"}
 
 
+def test_images_of_five_channels_get_flags_that_train(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    array = random.integers(0, 256, (40, 16, 16, 5), dtype=np.uint8)
+    np.save(tmp_path / "five.npy", array)
+    given = ["--data", tmp_path / "five.npy", "--device", "cpu"]
+    assert main(["doctor", *map(str, given)]) == 2
+    assert "has images of 5 channels, not of 3" in capsys.readouterr().err
+    given += ["--encoder.in-channels", "5"]
+    status, said = run(capsys, *given)
+    assert status == 0 and "stored as arrays, 5 channels (40)" in said
+    command = said.partition("  squint pretrain")[2].partition("\n\n")[0].replace("\\", "")
+    flags = [*command.split(), "--epochs", "1", "--encoder.width", "0.125", "--overwrite"]
+    flags[flags.index("--out") + 1] = str(tmp_path / "run")
+    assert main(["pretrain", *flags, "--optim.warmup-epochs", "0"]) == 0
+    capsys.readouterr()
+    status, said = run(capsys, *given, "--recipe", "c-byol@tiny")
+    assert status == 2 and "fewer than one batch" in said  # and the recipe fits the channels
+
+
 def test_what_prevents_training_is_told_by_the_exit_status(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -115,6 +115,37 @@ def test_grey_arrays_without_labels(tmp_path: Path) -> None:
     assert sample.kinds == {"arrays, grey": 40}
 
 
+@pytest.mark.parametrize("channels", [2, 5])
+def test_mean_and_deviation_of_every_channel(tmp_path: Path, channels: int) -> None:
+    levels = np.random.default_rng(0).normal(100, 20, (40, 16, 16, channels))
+    levels += 10 * np.arange(channels)
+    levels[..., 1] = 7  # says nothing
+    pixels = levels.clip(0, 255).astype(np.uint8)
+    np.save(tmp_path / "many.npy", pixels)
+    images = open_source(tmp_path / "many.npy", channels=channels)
+    sample = looking.look(images)
+    np.testing.assert_allclose(sample.mean, (pixels / 255).mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(sample.std, (pixels / 255).std((0, 1, 2)), atol=1e-5)
+    assert sample.kinds == {f"arrays, {channels} channels": 40} and not sample.near
+    section = source.section(looking.contents(images), sample, view=16, limit_percent=1.0)
+    findings = [(each.level, each.text) for each in section.findings]
+    assert level(findings, "channel 2: std below 2 of 255 grey levels") == "note"
+    mean, std = (
+        " ".join(str(max(round(number, 3), 0.001)) for number in numbers)
+        for numbers in (sample.mean, sample.std)
+    )
+    flags = f"--encoder.in-channels {channels} --views.mean {mean} --views.std {std}"
+    assert level(findings, f"mean and std as flags: {flags}") == "ok" and " 0.001" in std
+
+
+def test_large_images_are_measured_by_a_part_of_their_pixels() -> None:
+    smooth = np.linspace(0, 255, 900 * 1100).reshape(900, 1100).astype(np.uint8)
+    pixels = np.stack([smooth, 255 - smooth, smooth // 2], axis=2)
+    mean, square = looking._moments(pixels)
+    np.testing.assert_allclose(mean, (pixels / 255).mean((0, 1)), atol=2e-3)
+    np.testing.assert_allclose(square, ((pixels / 255) ** 2).mean((0, 1)), atol=2e-3)
+
+
 def test_a_sample_is_the_same_every_time_and_says_what_it_misses() -> None:
     images = open_source("demo")
     first, second = (looking.look(images, sample=50, threads=n) for n in (1, 3))

@@ -74,6 +74,21 @@ def test_every_recipe_gives_the_references_views(view: View, size: int) -> None:
         assert of_looks(crops, params.look, view, config) < CLOSE
 
 
+@pytest.mark.parametrize("view", all_recipes().values(), ids=all_recipes().keys())
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_every_recipe_gives_the_references_views_of_other_channels(
+    view: View, channels: int
+) -> None:
+    mean, std = (torch.linspace(*ends, channels).tolist() for ends in ((0.2, 0.6), (0.1, 0.3)))
+    config = ViewsConfig(size=32, mean=tuple(mean), std=tuple(std))
+    colours = torch.cat([photographs(48, 40, 35), photographs(48, 40, 35).flip(0)] * 2, dim=1)
+    for pixels in (colours[:, :channels], noise(48, channels, 40, 35)):
+        params = drawn(view, pixels)
+        assert of_views(pixels, params, view, config) < CLOSE
+        crops = pixels[:, :, :32, :32]
+        assert of_looks(crops, params.look, view, config) < CLOSE
+
+
 def case(seed: int) -> tuple[Tensor, Params, View, ViewsConfig]:
     """Any recipe, any images, and boxes no recipe would draw, of one pixel too."""
     r = random.Random(seed)
