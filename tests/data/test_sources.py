@@ -147,7 +147,6 @@ def test_other_kinds_are_refused_with_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.touch()
     assert "A source is a folder, a pattern" in message(path)
-    assert "Hugging Face" in message("hf:cifar10")
     assert "empty text" in message("")
     assert "demo can't be read in 4 channels" in message("demo", channels=4)
     assert "in 0 channels" in message(tmp_path / "images.npy", channels=0)

@@ -34,7 +34,7 @@ squint: learn image representations without labels, compress them, measure what 
 RECIPE is METHOD[@SETTING], for example c-simclr@tiny; METHOD is simclr, moco-v1, moco-v2, moco-v3
 or byol, with c- in front when compressed.
 SRC is a directory, a 'photos/*.jpg' pattern, a .txt list, .tar, .tar.gz, .zip, .npz, .npy,
-torchvision:NAME, or demo.
+torchvision:NAME, hf:NAME[:SPLIT], or demo.
 `--epochs --batch-size --lr --seed --device --workers` are short for `--train.epochs` and so on
 (`--optim.lr`). `squint VERB --help` lists the flags of a verb, `squint pretrain RECIPE --help`
 those of that recipe: queue, target, compression, …"""

@@ -16,7 +16,7 @@ def pack(arguments: list[str]) -> None:
         """Write a small copy of a source, a folder of JPEG files that trains like the original."""
 
         data: str
-        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        """Images: directory, pattern, .txt list, archive, .npz, .npy, torchvision:, hf:, demo."""
         out: Path
         """Folder to make; nothing is overwritten."""
         side: int = 256

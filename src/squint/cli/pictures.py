@@ -25,7 +25,7 @@ def views(arguments: list[str]) -> None:
         """Draw images of a source, and the pairs of views that training would show of them."""
 
         data: str
-        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        """Images: directory, pattern, .txt list, archive, .npz, .npy, torchvision:, hf:, demo."""
         out: Path
         """Picture to write: .png, .jpg or .pdf."""
         overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

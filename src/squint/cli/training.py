@@ -56,7 +56,7 @@ def pretrain(arguments: list[str]) -> None:
         """Train a recipe on images; labels are never needed."""
 
         data: str
-        """Images: directory, .txt list, .tar, .tar.gz, .zip, .npz, .npy, torchvision:NAME, demo."""
+        """Images: directory, pattern, .txt list, archive, .npz, .npy, torchvision:, hf:, demo."""
         out: Path
         """Run folder to make."""
         overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

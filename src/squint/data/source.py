@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from squint.data import hub
 from squint.data.array import open_array
 from squint.data.decode import PICTURE_CHANNELS
 from squint.data.demo import open_demo
@@ -19,7 +20,8 @@ from squint.errors import DataError
 
 _KINDS = (
     "a folder, a pattern 'photos/**/*.jpg', a .txt list of paths, a .tar, .tar.gz, .tgz or .zip "
-    "archive, tar shards dir/{0000..0127}.tar, a .npz or .npy array, torchvision:NAME, or demo"
+    "archive, tar shards dir/{0000..0127}.tar, a .npz or .npy array, torchvision:NAME, "
+    "hf:NAME[:SPLIT], or demo"
 )
 
 
@@ -27,8 +29,9 @@ def open_source(text: str | Path, *, channels: int = 3) -> Images:
     """Images of any source, in a fixed order; nothing is decoded yet.
 
     Args:
-        text: A folder, pattern, list, archive, shards, array file, `torchvision:NAME`, or `demo`. A
-            `Path` is always a path: `Path("demo")` is a folder of that name.
+        text: A folder, pattern, list, archive, shards, array file, `torchvision:NAME`,
+            `hf:NAME[:SPLIT]`, or `demo`. A `Path` is always a path: `Path("demo")` is a folder of
+            that name.
         channels: 1 for grey, 3 for RGB; images of any kind are converted. Another number, for a
             .npy or .npz array of exactly so many, which are taken as they are.
 
@@ -73,6 +76,8 @@ def from_anywhere(source: str | Path) -> str:
     Paths, patterns and shard ranges become absolute, links in them are kept: what they lead to may
     have another ending. What is no source stays as it is.
     """
+    if isinstance(source, str) and source.startswith(hub.PREFIX):
+        return hub.absolute(source)
     path = Path(source).expanduser()
     several = is_range(str(source)) or is_pattern(str(source))
     if isinstance(source, str) and (_is_name(source) or not (path.exists() or several)):
@@ -82,7 +87,7 @@ def from_anywhere(source: str | Path) -> str:
 
 def _is_name(text: str) -> bool:
     """Whether a text stands for images without being a path."""
-    return text == "demo" or text.startswith((PREFIX, "hf:"))
+    return text == "demo" or text.startswith((PREFIX, hub.PREFIX))
 
 
 def _named(text: str, channels: int) -> Images | None:
@@ -91,11 +96,8 @@ def _named(text: str, channels: int) -> Images | None:
         return open_demo(channels)
     if text.startswith(PREFIX):
         return open_torchvision(text, channels)
-    if text.startswith("hf:"):
-        raise DataError(
-            f"{text}: Hugging Face data sets are not supported yet. A source is {_KINDS}. Save the "
-            "images as files, one folder per class, and give the folder."
-        )
+    if text.startswith(hub.PREFIX):
+        return hub.open_hub(text, channels)
     if Path(text).expanduser().exists():  # names may have brackets
         return None
     if is_range(text):
