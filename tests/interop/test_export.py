@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -309,6 +310,33 @@ def test_wrong_use_is_one_sentence_and_changes_nothing(
     assert Path("there.pth").read_text() == "mine"
     assert Path("e/encoder.safetensors").read_bytes() == before
     assert not Path("a.pth").exists()
+
+
+def test_what_the_disk_or_the_exporter_refuses_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(kind: type[RuntimeError]) -> NoReturn:
+        raise kind("unexpected pos 64 vs 0")
+
+    folder, out = pair(tmp_path / "e", "resnet18"), tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(torch, "save", lambda *_: fail(RuntimeError))
+    said = refused(capsys, "export", folder, "--format", "timm", "--out", out / "a.pth")
+    assert "no space left" in said
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: fail(torch.onnx.OnnxExporterError))
+    said = refused(capsys, "export", folder, "--format", "onnx", "--out", out / "a.onnx")
+    assert "can't write resnet18 (unexpected pos 64 vs 0): nothing was written" in said
+    assert not list(out.iterdir())
+
+
+def test_a_hub_folder_written_in_part_may_be_written_again(tmp_path: Path) -> None:
+    folder, out = pair(tmp_path / "e", "resnet18"), tmp_path / "hub"
+    out.mkdir()
+    (out / "model.safetensors").write_text("half")
+    with pytest.raises(RunError, match="holds an export already"):
+        export(folder, format="hf", out=out)
+    export(folder, format="hf", out=out, overwrite=True)
+    assert (out / "README.md").exists()
 
 
 def test_weights_of_another_library_go_straight_through(

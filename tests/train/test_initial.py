@@ -48,6 +48,11 @@ def test_a_run_goes_on_from_another_and_resumes_without_it(tmp_path: Path) -> No
     whole = squint.pretrain(source, recipe=begun, out=tmp_path / "second", quiet=True)
     fresh = squint.pretrain(source, recipe=small.recipe(), out=tmp_path / "third", quiet=True)
     assert whole.records()[0]["loss"] != fresh.records()[0]["loss"]
+    of_ours = small.recipe(train__initial_weights=str(first.checkpoint))
+    with pytest.raises(
+        CheckpointError, match="is a checkpoint of Squint"
+    ):
+        load_initial(methods.build(of_ours), of_ours)
     first.encoder.unlink()  # what a checkpoint holds is enough
     assert squint.resume(whole, quiet=True).records() == whole.records()
 
@@ -70,5 +75,5 @@ def test_what_does_not_fit_is_refused_before_a_folder_is_made(
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     recipe = small.recipe(train__initial_weights=str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors does not exist"):
+    with pytest.raises(CheckpointError, match=r"folder without encoder\.safetensors: no run"):
         load_initial(methods.build(recipe), recipe)

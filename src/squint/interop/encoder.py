@@ -149,8 +149,11 @@ def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with runs.replacing(path) as temporary:
         if path.suffix.lower() == ".pth":
-            with temporary.open("wb") as file:
-                torch.save(plain, file)
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(plain, file)
+            except RuntimeError as error:  # torch's name for a full disk
+                raise OSError(f"no space left, or the disk failed ({error})") from error
             return
         try:
             safetensors.torch.save_file(plain, temporary)

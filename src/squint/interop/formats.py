@@ -94,7 +94,7 @@ def _check_folder(out: Path, *, overwrite: bool) -> None:
         raise RunError(f"--out {out} is a file, and format hf is a folder. Give another name.")
     files.check_folder(out)
     there = {path.name for path in out.iterdir()} if out.is_dir() else set[str]()
-    if there and not there >= set(HUB_FILES[:2]):
+    if not (there <= set(HUB_FILES) or there >= set(HUB_FILES[:2])):  # some of an export, or all
         raise RunError(
             f"--out {out} holds other files, and format hf needs a folder of its own. Give a new "
             "or empty one."

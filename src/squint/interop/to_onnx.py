@@ -88,6 +88,12 @@ def _proto(encoder: PretrainedEncoder, images: torch.Tensor) -> Any:
                 external_data=False,
                 verbose=False,
             )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise RunError(
+                f"The exporter of torch {torch.__version__} can't write {encoder.config.name} "
+                f"({reason}): nothing was written. Take another format, or another torch."
+            ) from None
         finally:
             for logger, level in zip(loud, levels, strict=True):
                 logger.setLevel(level)

@@ -99,6 +99,8 @@ def read(path: Path) -> dict[str, Tensor]:
     for name in _INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
+    if isinstance(content, Mapping) and {"format", "method", "position"} <= content.keys():
+        raise CheckpointError(f"{path} is a checkpoint of Squint. Give the folder of its run.")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds no tensors by name. Save the model's state_dict().")
     found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}

@@ -26,6 +26,11 @@ def load_initial(method: Method, recipe: Recipe) -> str:
     path = Path(asked)
     if path.is_dir():  # a run
         path = path / "encoder.safetensors"
+        if not path.exists():
+            raise CheckpointError(
+                f"train.initial_weights={asked!r} is a folder without encoder.safetensors: no run, "
+                "or one before its first checkpoint. Give another run or a weights file."
+            )
     state = weights.read(path)
     targets = [child.encoder for child in method.children() if isinstance(child, Target)]
     try:
