@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,8 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     run = make(tmp_path)
     run.metrics.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
     assert [record["step"] for record in run.records()] == [1, 2]
+
+
+def test_a_run_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
+    run = Run(tmp_path / "my run's <b>")
+    assert shlex.split(f"squint resume {run.quoted}") == ["squint", "resume", str(run.path)]

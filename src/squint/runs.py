@@ -17,6 +17,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import shutil
 import time
 import zipfile
@@ -68,6 +69,11 @@ class Run:
     """A run folder."""
 
     path: Path
+
+    @property
+    def quoted(self) -> str:
+        """The folder, as a shell takes it."""
+        return shlex.quote(str(self.path))
 
     @property
     def checkpoint(self) -> Path:
@@ -212,7 +218,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()):
         is_run = (out / "recipe.json").exists()
         if is_run and not overwrite:
-            go_on = f"Go on with `squint resume {out}`, give"
+            go_on = f"Go on with `squint resume {Run(out).quoted}`, give"
             if not Run(out).checkpoint.exists():
                 go_on = "It has no checkpoint to go on from: give"
             raise RunError(

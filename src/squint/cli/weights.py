@@ -1,5 +1,6 @@
 """Verbs that move weights between libraries: export, import."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -96,7 +97,7 @@ def import_(arguments: list[str]) -> None:
     for line in (done.counts, *done.notes):
         print(line)
     print(f"{done.out}: {done.encoder.dim} features of images of {shown.size} px")
-    print(f"Measure it with: squint evaluate {done.out} --data SRC")
+    print(f"Measure it with: squint evaluate {shlex.quote(str(done.out))} --data SRC")
 
 
 def _check_architecture(flags: _Architecture) -> None:

@@ -1,14 +1,12 @@
 """Findings as plain text of at most 100 columns, and as JSON."""
 
 import dataclasses
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from squint import __version__
+from squint import __version__, runs
 from squint.doctor.findings import Finding, Report, Section
-from squint.files import replacing
 
 WIDTH = 100
 _INDENT = " " * 10
@@ -61,8 +59,7 @@ def write_json(path: Path, report: Report) -> None:
         "prevents_training": report.prevents_training,
         "sections": {_key(each.title): _tree(each) for each in report.sections},
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    runs.write_json(path, tree)
 
 
 def _key(title: str) -> str:

@@ -35,4 +35,4 @@ def farewell(run: Run) -> str:
     aside = f"; unreadable images: {bad:,}, listed in {quarantine}" if bad else ""
     words = [record["health"] for record in run.records() if "health" in record]
     health = f", {words[-1]}" if words and words[-1] != "warming up" else ""
-    return f"finished{health}: {run.encoder}{aside}. Measure it with: squint evaluate {run.path}"
+    return f"finished{health}: {run.encoder}{aside}. Measure it with: squint evaluate {run.quoted}"

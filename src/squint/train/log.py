@@ -199,7 +199,7 @@ class Log:
                 ) from error
             raise RunError(
                 f"{self._run.metrics} could not be written: {error.strerror or error}. Make room "
-                f"or change permissions, then go on with: squint resume {self._run.path}"
+                f"or change permissions, then go on with: squint resume {self._run.quoted}"
             ) from error
         if self._trackers:
             for failed in self._trackers.write(record["step"], numbers):

@@ -237,7 +237,7 @@ def _train(
     if done < plan.total_steps:
         raise Interrupted(
             f"stopped after step {done} of {plan.total_steps} and saved. "
-            f"Go on with: squint resume {run.path}",
+            f"Go on with: squint resume {run.quoted}",
             stop.signal or signal.SIGTERM,  # 0: the signal came to another rank
         )
     if stop.asked:  # in the last step: nothing is left to do, and no more is begun
@@ -263,9 +263,9 @@ def _unreadable_explained(run: Run, recipe: Recipe, feed: Feed, *, main: bool) -
         higher = min(100.0, max(2.0, 3 * limit))
         raise error.with_rule(
             f"At most {limit:g} % may be. What was trained is saved. If their disk is gone, mend "
-            f"that and go on with: squint resume {run.path}. If they are damaged, leave them where "
-            "they are, as without them it would be another run, and go on with a higher limit: "
-            f"squint resume {run.path} --max-unreadable-percent {higher:g}."
+            f"that and go on with: squint resume {run.quoted}. If they are damaged, leave them "
+            "where they are, as without them it would be another run, and go on with a higher "
+            f"limit: squint resume {run.quoted} --max-unreadable-percent {higher:g}."
         ) from None
 
 

@@ -65,7 +65,7 @@ def watch(run: Run, *, quiet: bool) -> Iterator[Stop]:
         elif now - asked_at > ECHO_SECONDS:
             saved = run.checkpoint.exists()
             lost = "what came after the last checkpoint is lost" if saved else "nothing was saved"
-            go_on = f" Go on with: squint resume {run.path}" if saved else ""
+            go_on = f" Go on with: squint resume {run.quoted}" if saved else ""
             raise Interrupted(f"stopped at once: {lost}.{go_on}", number)
 
     before = {number: signal.getsignal(number) for number in _stopping()}
