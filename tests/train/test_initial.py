@@ -49,9 +49,7 @@ def test_a_run_goes_on_from_another_and_resumes_without_it(tmp_path: Path) -> No
     fresh = squint.pretrain(source, recipe=small.recipe(), out=tmp_path / "third", quiet=True)
     assert whole.records()[0]["loss"] != fresh.records()[0]["loss"]
     of_ours = small.recipe(train__initial_weights=str(first.checkpoint))
-    with pytest.raises(
-        CheckpointError, match="is a checkpoint of Squint"
-    ):
+    with pytest.raises(CheckpointError, match="is a checkpoint of Squint"):
         load_initial(methods.build(of_ours), of_ours)
     first.encoder.unlink()  # what a checkpoint holds is enough
     assert squint.resume(whole, quiet=True).records() == whole.records()

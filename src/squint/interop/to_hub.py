@@ -1,6 +1,7 @@
 """An encoder as a folder for the model hub, which timm loads from there or from the disk."""
 
 import importlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def notes(out: Path) -> tuple[str, ...]:
     name = f"YOUR-NAME/{out.resolve().name}"
     return (
         f"Read {out / 'README.md'}, choose a licence there, and upload all with: "
-        f"hf upload {name} {out}",
+        f"hf upload {name} {shlex.quote(str(out))}",
         f"It is then loaded as 'hf-hub:{name}'.",
     )
 
