@@ -11,8 +11,10 @@ from PIL import Image
 
 import squint
 from squint import cli
+from squint.configs import EncoderConfig
 from squint.data import open_source
 from squint.errors import DataError
+from squint.interop import encoder as encoder_file
 from squint.recipe import Recipe
 from squint.runs import Run
 from squint.train.signals import Interrupted
@@ -168,3 +170,27 @@ def test_files_and_pictures(run: Run, tmp_path: Path, capsys: pytest.CaptureFixt
     said(capsys, "views", "simclr@tiny", *views, "--images", 2, "--pairs", 1)
     with Image.open(tmp_path / "v.png") as sheet:
         assert sheet.mode == "RGB"
+
+
+def test_in_other_libraries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = EncoderConfig(name="resnet10", in_channels=CHANNELS)
+    path, out = tmp_path / "e.safetensors", tmp_path / "timm.safetensors"
+    encoder_file.save_pair(path, encoder_file.build(config), config, recipe().views)
+    assert cli.main(["export", str(path), "--format", "timm", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[2]
+    assert "# images: float32 (n, 5, 24, 24) in 0..1, less (0.3, 0.4" in lines
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    images = torch.rand(2, CHANNELS, 24, 24)
+    with torch.inference_mode():
+        ours = squint.load_encoder(path)(images)
+        torch.testing.assert_close(found["model"](images), ours, rtol=1e-4, atol=1e-5)
+    said(capsys, "export", path, "--format", "hf", "--out", tmp_path / "hub")
+    assert "features = model(images[:1])" in (tmp_path / "hub" / "README.md").read_text()
+
+
+def test_onnx(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    words = said(capsys, "export", run.path, "--format", "onnx", "--out", tmp_path / "e.onnx")
+    assert "float32 (n, 5, 24, 24) in 0..1" in words and "gives the same features" in words

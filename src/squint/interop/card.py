@@ -60,10 +60,13 @@ def text(encoder: PretrainedEncoder, model: elsewhere.Model, origin: Origin, lin
 def _usage(encoder: PretrainedEncoder, lines: str) -> str:
     views = encoder.views
     shown = views.evaluation
+    given = {  # a picture, or normalised arrays of channels that no picture has
+        1: "transform(picture.convert('L'))[None]",
+        3: "transform(picture.convert('RGB'))[None]",
+    }.get(encoder.config.in_channels, "images[:1]")
     return (
         f"## Usage\n\n```python\n{lines}\n"
-        "features = model(transform(picture.convert('RGB'))[None])"
-        f"  # (1, {encoder.dim})\n```\n\n"
+        f"features = model({given})  # (1, {encoder.dim})\n```\n\n"
         f"Input: the central square, {100 * shown.crop:.4g} % of the shorter side, resized to "
         f"{shown.size} px ({shown.interpolation}), in 0..1, less {views.mean} over {views.std}. "
         "There is no classifier: use the features for nearest neighbours or a linear probe, or "

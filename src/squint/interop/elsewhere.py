@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from squint.configs import EncoderConfig
+from squint.data.decode import PICTURE_CHANNELS
 from squint.nn import encoders, foreign, vit
 from squint.nn.resnet import LAYOUTS
 from squint.views.recipes import ViewsConfig
@@ -104,7 +105,7 @@ def lines(model: Model, views: ViewsConfig, file: Path) -> str:
             f"import {module}, timm\n"
             f"model = timm.create_model({model.name!r}, num_classes=0{args}).eval()\n"
             f"model.load_state_dict({state})\n"
-            f"transform = {_timm_transform(views)}"
+            f"{_timm_transform(views, model.args.get('in_chans', 3))}"
         )
     modules = ", ".join(dict.fromkeys((module, "torch", "torchvision")))
     return (
@@ -134,10 +135,13 @@ def _other_shape(library: str, config: EncoderConfig) -> str:
     return said
 
 
-def _timm_transform(views: ViewsConfig) -> str:
+def _timm_transform(views: ViewsConfig, channels: int) -> str:
     shown = views.evaluation
+    if channels not in PICTURE_CHANNELS:
+        shape = f"(n, {channels}, {shown.size}, {shown.size})"
+        return f"# images: float32 {shape} in 0..1, less {views.mean} over {views.std}"
     return (
-        f"timm.data.create_transform({shown.size}, crop_pct={shown.crop!r}, "
+        f"transform = timm.data.create_transform({shown.size}, crop_pct={shown.crop!r}, "
         f"interpolation={shown.interpolation!r}, mean={views.mean}, std={views.std})"
     )
 
