@@ -1,6 +1,7 @@
 """Verbs about images alone: pack."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,4 +41,4 @@ def pack(arguments: list[str]) -> None:
     bads = copy(images, flags.out, **options)
     left_out = f"; {len(bads):,} unreadable, see {flags.out / UNREADABLE}" if bads else ""
     print(f"{len(images) - len(bads):,} images in {flags.out}{left_out}")
-    print(f"Train on them with --data {flags.out}")
+    print(f"Train on them with --data {shlex.quote(str(flags.out))}")
