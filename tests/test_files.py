@@ -27,16 +27,16 @@ def test_what_may_not_be_written_is_said(tmp_path: Path, name: str, said: str) -
     (tmp_path / "there.html").write_text("mine")
     (tmp_path / "dangling.html").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RunError, match=said):
-        files.check_out(tmp_path / name, kinds=(".html", ".htm"), overwrite=False)
+        files.check_file(tmp_path / name, kinds=(".html", ".htm"), overwrite=False)
 
 
 def test_a_file_is_replaced_only_when_told_and_a_device_never(tmp_path: Path) -> None:
     there = tmp_path / "THERE.HTML"
     there.write_text("mine")
-    files.check_out(there, kinds=(".html",), overwrite=True)
-    files.check_out(tmp_path / "new", overwrite=False)
+    files.check_file(there, kinds=(".html",), overwrite=True)
+    files.check_file(tmp_path / "new", overwrite=False)
     with pytest.raises(RunError, match="--json /dev/null is no ordinary file"):
-        files.check_out(Path(os.devnull), overwrite=True, flag="--json")
+        files.check_file(Path(os.devnull), overwrite=True, flag="--json")
 
 
 def test_a_folder_that_is_not_ours_is_told_before_anything_is_computed(
@@ -44,4 +44,4 @@ def test_a_folder_that_is_not_ours_is_told_before_anything_is_computed(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(RunError, match="is not ours to write"):
-        files.check_out(tmp_path / "new.html", overwrite=False)
+        files.check_file(tmp_path / "new.html", overwrite=False)

@@ -20,7 +20,7 @@ except ImportError:  # Windows: without locks
     fcntl = None
 
 
-def check_out(
+def check_file(
     out: Path, *, kinds: Sequence[str] = (), overwrite: bool, flag: str = "--out"
 ) -> None:
     """Make sure that a file may be written, before anything is computed.

@@ -53,7 +53,7 @@ def doctor(arguments: list[str]) -> None:
     from squint.doctor import examine, text
 
     if flags.json:
-        files.check_out(Path(flags.json), overwrite=flags.overwrite, flag="--json")
+        files.check_file(Path(flags.json), overwrite=flags.overwrite, flag="--json")
     if flags.recipe:
         presets.recipe(flags.recipe)  # says what is wrong with it before images are looked for
     report = examine(

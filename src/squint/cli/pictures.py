@@ -41,7 +41,7 @@ def views(arguments: list[str]) -> None:
     from squint.data import open_source
     from squint.pictures import canvas, choose
 
-    files.check_out(flags.out, kinds=canvas.PICTURES, overwrite=flags.overwrite)
+    files.check_file(flags.out, kinds=canvas.PICTURES, overwrite=flags.overwrite)
     images = open_source(flags.data, channels=flags.recipe.encoder.in_channels)
     choose.rows_of(flags.options.only, choose.training(images))
 

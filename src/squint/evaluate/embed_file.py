@@ -34,9 +34,9 @@ def check(out: Path, *, overwrite: bool) -> None:
     """Make sure that such a file may be written, before anything is computed.
 
     Raises:
-        RunError: as `files.check_out`, or a library is not installed.
+        RunError: as `files.check_file`, or a library is not installed.
     """
-    files.check_out(out, kinds=tuple(_WRITERS), overwrite=overwrite)
+    files.check_file(out, kinds=tuple(_WRITERS), overwrite=overwrite)
     if out.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise RunError(
             "A .parquet file needs pyarrow, which is not installed: pip install 'squint[parquet]'. "

@@ -53,7 +53,7 @@ def check(target: Path | None, out: Path, *, format: Format, overwrite: bool) ->
     if format == "hf":
         _check_folder(out, overwrite=overwrite)
     else:
-        files.check_out(out, kinds=_ENDINGS[format], overwrite=overwrite)
+        files.check_file(out, kinds=_ENDINGS[format], overwrite=overwrite)
 
 
 def check_import(file: Path, out: Path, *, named: bool, overwrite: bool) -> None:
@@ -83,8 +83,8 @@ def check_import(file: Path, out: Path, *, named: bool, overwrite: bool) -> None
             f"{file} has its {file.stem}.json beside it, so Squint reads it as it is. To import it "
             "all the same, name its architecture with --encoder."
         )
-    files.check_out(out, kinds=(".safetensors",), overwrite=overwrite)
-    files.check_out(out.with_suffix(".json"), overwrite=overwrite)
+    files.check_file(out, kinds=(".safetensors",), overwrite=overwrite)
+    files.check_file(out.with_suffix(".json"), overwrite=overwrite)
     if out.resolve() == file.resolve():
         raise RunError(f"--out {out} is the weights file itself. Give another name.")
 

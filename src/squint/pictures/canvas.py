@@ -26,7 +26,7 @@ PICTURES = tuple(_KINDS)
 
 
 def save(sheet: Image.Image, out: Path) -> None:
-    """Write a sheet with a margin, whole or not at all; `files.check_out` has been asked before.
+    """Write a sheet with a margin, whole or not at all; `files.check_file` has been asked before.
 
     Raises:
         RunError: it can't be written.

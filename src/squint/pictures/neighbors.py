@@ -47,8 +47,7 @@ def neighbors(
         out: FILE.png, .jpg or .pdf for a picture, .csv or .json for a table.
         options: whose neighbours, and how many.
         device: auto (CUDA or the CPU), cpu, cuda, cuda:1, mps.
-        subject: architecture, weights and size of a target that is no run; its `out` says nothing
-            here.
+        subject: architecture, weights and size of a target that is no run.
         overwrite: replace the file that is at `out`.
 
     Raises:

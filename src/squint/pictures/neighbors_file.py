@@ -40,9 +40,9 @@ def check(out: Path, *, overwrite: bool) -> None:
     """Make sure that such a file may be written, before anything is computed.
 
     Raises:
-        RunError: as `files.check_out`.
+        RunError: as `files.check_file`.
     """
-    files.check_out(out, kinds=(*canvas.PICTURES, ".csv", ".json"), overwrite=overwrite)
+    files.check_file(out, kinds=(*canvas.PICTURES, ".csv", ".json"), overwrite=overwrite)
 
 
 def write(out: Path, found: Sequence[Found]) -> None:

@@ -63,7 +63,7 @@ def draw_views(
             image, or a normalisation that does not fit the images.
     """
     options = options or ViewsOptions()
-    files.check_out(Path(out), kinds=canvas.PICTURES, overwrite=overwrite)
+    files.check_file(Path(out), kinds=canvas.PICTURES, overwrite=overwrite)
     shown = views_of(images, recipe, options)
     train = choose.training(images)
     facts = [

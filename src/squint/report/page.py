@@ -143,5 +143,5 @@ def _checked(paths: Sequence[Path], out: str | Path | None, *, overwrite: bool) 
             f"A page of {len(paths)} runs belongs to none of them: say where with --out F.html."
         )
     where = paths[0] / FILE if out is None else Path(out)
-    files.check_out(where, overwrite=overwrite)
+    files.check_file(where, overwrite=overwrite)
     return where
