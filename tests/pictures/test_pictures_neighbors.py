@@ -173,7 +173,7 @@ def test_any_encoder_is_searched_with(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--out n.npz", "it must be one of .png, .jpg, .jpeg, .pdf, .csv, .json"),
+        ("--out n.npz", "must end in .png, .jpg, .jpeg, .pdf, .csv or .json"),
         ("--out n.png --k 0", "k=0 must be from 1 to 100"),
         ("--out n.png --images 101", "images=101 must be from 1 to 100"),
         ("--out n.png --query nothing", "--query nothing is no file and no readable image of"),
