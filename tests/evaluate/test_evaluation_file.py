@@ -166,7 +166,8 @@ def test_a_table_of_an_earlier_version_is_known_by_its_images_name(tmp_path: Pat
 
 def test_a_call_tells_what_it_measured_and_takes_one_name(run: Run) -> None:
     evaluate(run, protocols="knn")
-    asked: dict[str, Any] = {"data": None, "device": "cpu", "options": None, "subject": None}
+    unset = dict.fromkeys(("data", "options", "subject", "out"))
+    asked: dict[str, Any] = {"device": "cpu"} | unset
     found = protocols.measure(run, protocols="linear", **asked)
     assert found.new == ("linear_top1",) and found.out == run.path / "evaluation.json"
     assert set(found.table["results"]) == {"knn_top1", "linear_top1"}
