@@ -1,5 +1,6 @@
 """Trackers get the numbers of metrics.jsonl, and can't end a training."""
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -86,8 +87,10 @@ def test_a_tracker_gets_every_number_and_the_recipe(
     given = [(step, k, v) for step, numbers in service.numbers for k, v in numbers.items()]
     assert given == expected
     assert service.config["method.temperature"] == 0.2 and service.closed == 1
+    path = run.path / "trackers.json"
+    path.write_text(json.dumps({"another": "kept"} | json.loads(path.read_text())))
     squint.resume(run, quiet=True)
-    assert (run.path / "trackers.json").exists()
+    assert json.loads(path.read_text()) == {"another": "kept", name: "abc"}
     assert service.begun == ([None, "abc"] if name == "wandb" else [None]), "one run, not two"
 
 

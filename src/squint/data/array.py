@@ -18,7 +18,7 @@ import numpy as np
 
 from squint.data.cachedir import file_identity
 from squint.data.decode import LEAST_SIDE, PICTURE_CHANNELS
-from squint.data.images import Images, Store
+from squint.data.images import Images, Store, located
 from squint.data.layout import numbered, printable
 from squint.errors import DataError
 
@@ -48,9 +48,8 @@ class ArrayRows(Store):
 
     def fetch(self, row: int) -> np.ndarray:
         """One image, (h, w) or (h, w, c), uint8 or uint16."""
-        which = int(np.searchsorted(self.starts, row, side="right")) - 1
-        array = _member(self.path, self.keys[which], self.identity)
-        return np.asarray(array[row - self.starts[which]])
+        which, place = located(row, self.starts)
+        return np.asarray(_member(self.path, self.keys[which], self.identity)[place])
 
     def stamp(self) -> str:
         """Path, size and time of change of the file."""

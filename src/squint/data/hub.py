@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from squint.data.decode import Unreadable
-from squint.data.images import UNKNOWN, Images, Store
+from squint.data.images import UNKNOWN, Images, Store, located
 from squint.data.layout import numbered
 from squint.errors import DataError
 
@@ -43,9 +43,8 @@ class HubSet(Store):
         Raises:
             Unreadable: If this row has none.
         """
-        which = int(np.searchsorted(self.starts, row, side="right")) - 1
-        part = _encoded(self.name, self.splits[which], self.column)
-        found = part[row - self.starts[which]][self.column]
+        which, place = located(row, self.starts)
+        found = _encoded(self.name, self.splits[which], self.column)[place][self.column]
         if found is None:
             raise Unreadable("the row has no image")
         return Path(found["path"]) if found["bytes"] is None else found["bytes"]

@@ -1,6 +1,7 @@
 """What every source becomes: images in a fixed order, with what is known about each."""
 
 import abc
+import bisect
 import functools
 import hashlib
 import logging
@@ -51,6 +52,17 @@ class Store(abc.ABC):
     def unique_stamp(self) -> str:
         """A stamp that no other stored images share, to keep under it what is made from these."""
         return self.stamp()
+
+
+def located(row: int, starts: Sequence[int]) -> tuple[int, int]:
+    """Which of several parts, one after the other, a row lies in, and its place in that.
+
+    Args:
+        row: counted from 0 over all parts.
+        starts: First row of each part.
+    """
+    part = bisect.bisect_right(starts, row) - 1
+    return part, row - starts[part]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from squint.data.cachedir import cache_directory
 from squint.data.decode import Unreadable, reason_of
-from squint.data.images import UNKNOWN, Images, Store
+from squint.data.images import UNKNOWN, Images, Store, located
 from squint.errors import DataError
 from squint.files import lock, lock_file
 
@@ -77,10 +77,10 @@ class TorchvisionSet(Store):
         Raises:
             Unreadable: If torchvision can't open it.
         """
-        which = int(np.searchsorted(self.starts, row, side="right")) - 1
+        which, place = located(row, self.starts)
         part = _loaded(self.name, self.splits[which], self.root)
         try:
-            return part[row - self.starts[which]][0]
+            return part[place][0]
         # What it raises is Pillow's, of a dozen unrelated types, as in `decode`.
         except Exception as error:
             raise Unreadable(reason_of(error)) from error

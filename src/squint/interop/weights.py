@@ -38,6 +38,7 @@ PREFIXES = (
 """What training scripts put before an encoder's own names."""
 _PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """Of a torchvision ResNet's parts in `nn.Sequential(*resnet.children())`, lightly's backbone."""
+_NAME_IT = "Name the architecture the weights are of with --encoder (and --stem, --width)."
 _HEADS = ("fc.", "head.", "classifier.", "heads.", "head_dist.", "projector.", "predictor.")
 """What may be left over: what sits on an encoder."""
 
@@ -109,8 +110,22 @@ def read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture: str) -> Fitted:
+def fit(
+    encoder: nn.Module,
+    state: Mapping[str, Tensor],
+    file: str,
+    architecture: str,
+    *,
+    remedy: str = _NAME_IT,
+) -> Fitted:
     """Load weights into an encoder; prefixes and heads of training scripts are taken off.
+
+    Args:
+        encoder: of the architecture.
+        state: tensors by name.
+        file: where they come from, for errors.
+        architecture: its name, for errors.
+        remedy: what to do where they do not fit.
 
     Raises:
         CheckpointError: a tensor is missing, of another shape, or left over; says which.
@@ -142,7 +157,7 @@ def fit(encoder: nn.Module, state: Mapping[str, Tensor], file: str, architecture
     if problems:
         raise CheckpointError(
             f"{file} does not fit {architecture}: of {len(wanted)} tensors, {'; '.join(problems)}. "
-            "Name the architecture the weights are of with --encoder (and --stem, --width)."
+            f"{remedy}"
         )
     encoder.load_state_dict({k: ours.get(k, v) for k, v in wanted.items()})
     loaded = {prefix + k for k in wanted if k in ours}

@@ -8,6 +8,8 @@ from squint.methods import Method
 from squint.nn import Target
 from squint.recipe import Recipe
 
+_REMEDY = "Train the architecture they are of: --encoder.name, --encoder.stem and --encoder.width."
+
 
 def load_initial(method: Method, recipe: Recipe) -> str:
     """Load `train.initial_weights` into the encoder, and into the target's if there is one.
@@ -32,15 +34,10 @@ def load_initial(method: Method, recipe: Recipe) -> str:
                 "or one before its first checkpoint. Give another run or a weights file."
             )
     state = weights.read(path)
-    targets = [child.encoder for child in method.children() if isinstance(child, Target)]
-    try:
-        fitted = weights.fit(method.encoder, state, str(path), recipe.encoder.name)
-        for target in targets:
-            weights.fit(target, state, str(path), recipe.encoder.name)
-    except CheckpointError as error:
-        problem = str(error).partition(" Name the architecture")[0]
-        raise CheckpointError(
-            f"{problem} Train the architecture they are of: --encoder.name, --encoder.stem and "
-            "--encoder.width."
-        ) from None
-    return f"begun with {path}, {fitted.loaded} tensors"
+    encoders = [method.encoder]
+    encoders += [child.encoder for child in method.children() if isinstance(child, Target)]
+    fitted = [
+        weights.fit(encoder, state, str(path), recipe.encoder.name, remedy=_REMEDY)
+        for encoder in encoders
+    ]
+    return f"begun with {path}, {fitted[0].loaded} tensors"

@@ -128,7 +128,8 @@ class Trackers:
                     "its manual says, or leave it out of --train.trackers."
                 ) from error
         if self._open:
-            runs.write_json(path, {name: tracker.key for name, tracker in self._open.items()})
+            now = {name: tracker.key for name, tracker in self._open.items()}
+            runs.write_json(path, keys | now)  # one that is left out now may be asked for again
 
     def write(self, step: int, numbers: Mapping[str, float]) -> list[str]:
         """Add the numbers of a step to all; a sentence for each that fails, and gets no more."""
